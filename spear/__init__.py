@@ -1,0 +1,1 @@
+"""Spear: an embeddable actor runtime for AI operations, on Trio."""
