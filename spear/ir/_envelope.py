@@ -1,0 +1,186 @@
+"""The envelopes: who asks for what under which conditions, and who answered how."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, ValidationError, model_validator
+
+from ._errors import (
+    Attempt,
+    CallerError,
+    CanonicalError,
+    ErrorCode,
+    error_to_exception,
+    make_error,
+)
+from ._json import Json, MalformedJson, dump_json, parse_json
+from ._model import VERSION, Model, Operation, Transport
+from ._payloads import Extra, RequestPayload
+from ._results import ResultPayload, Usage
+
+Names = tuple[str, ...]
+
+
+def new_request_id() -> str:
+    """`req_` and 32 hex digits: 48 bits of milliseconds, 80 random bits; sorts by time, like a UUIDv7."""
+    return f"req_{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+class Meta(Model):
+    trace_id: str | None = None
+    span_id: str | None = None
+    created_at_ms: Annotated[int, Field(ge=0)] | None = None
+    source: str | None = None
+    source_id: str | None = None
+    """The caller's own name for the request, which need not be unique (`chatcmpl_1000` of a guest)."""
+    session_id: str | None = None
+    priority_class: str | None = None
+
+
+class Routing(Model):
+    """Wishes of the caller. They narrow what the host allows, never widen it. An empty allowlist allows all."""
+
+    backend: str | None = None
+    allowlist: Names = ()
+    denylist: Names = ()
+    region_hint: str | None = None
+    cost_hint: str | None = None
+    latency_hint: str | None = None
+
+
+class Requirements(Model):
+    """Derived from the payload by normalization, plus what the caller adds. `required_transports` means any of the list."""
+
+    required_ops: tuple[Operation, ...] = ()
+    required_features: Names = ()
+    required_transports: tuple[Transport, ...] = ()
+    preferred_backends: Names = ()
+    preferred_features: Names = ()
+
+
+class PolicySpec(Model):
+    """A request's own selection policy; used only where the host's route allows that name."""
+
+    name: str
+    options: dict[str, Json] = {}
+
+
+class Degradation(Model):
+    """What may be done less well rather than refused. With `allow` and no steps named, all steps are allowed."""
+
+    mode: Literal["reject", "allow"] = "reject"
+    steps: Names = ()
+
+
+_NO_META = Meta()
+_NO_ROUTING = Routing()
+_NO_REQUIREMENTS = Requirements()
+_NO_DEGRADATION = Degradation()
+
+
+class RequestEnvelope(Model):
+    version: int = VERSION
+    request_id: Annotated[str, Field(min_length=1, max_length=256)] = Field(default_factory=new_request_id)
+    task_id: str | None = None
+    operation: Operation
+    meta: Meta = _NO_META
+    routing: Routing = _NO_ROUTING
+    requirements: Requirements = _NO_REQUIREMENTS
+    policy: PolicySpec | None = None
+    degradation: Degradation = _NO_DEGRADATION
+    timeout_ms: Annotated[int, Field(ge=1)] | None = None
+    """One deadline for everything: queueing, attempts, streaming. None = the host's."""
+    payload: RequestPayload
+    extra: Extra = {}
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.version != VERSION:
+            raise ValueError(f"unsupported_version: {self.version}, this is version {VERSION}")
+        if self.payload.kind != self.operation.value:
+            raise ValueError(
+                f"payload_mismatch: operation is {self.operation.value}, payload.kind is {self.payload.kind}"
+            )
+        return self
+
+    @property
+    def model(self) -> str:
+        """The model asked for, trimmed; empty where the caller leaves it to the host."""
+        return self.payload.model.strip()
+
+
+class BackendInfo(Model):
+    """Who answered. Times in milliseconds from the arrival of the request; `generation` is that of the configuration."""
+
+    name: str
+    kind: str
+    model: str = ""
+    latency_ms: Annotated[float, Field(ge=0)] = 0.0
+    first_event_ms: Annotated[float, Field(ge=0)] | None = None
+    attempts: tuple[Attempt, ...] = ()
+    degraded: Names = ()
+    generation: Annotated[int, Field(ge=0)] = 0
+
+
+class Result(Model):
+    """Exactly one of `payload` and `error`."""
+
+    payload: ResultPayload | None = None
+    error: CanonicalError | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.payload is None) == (self.error is None):
+            raise ValueError("exactly one of payload and error must be given")
+        return self
+
+
+class ResponseEnvelope(Model):
+    """`backend` is None where no backend answered; the error's attempts tell who was tried."""
+
+    version: Literal[1] = 1
+    request_id: str
+    operation: Operation
+    backend: BackendInfo | None = None
+    result: Result
+    usage: Usage = Usage()
+    raw: Json = None
+    """The backend's own JSON, only where the host turned that on for debugging."""
+
+    def unwrap(self) -> ResultPayload:
+        """The result's payload; raises the `SpearError` of the result's error."""
+        if self.result.payload is not None:
+            return self.result.payload
+        assert self.result.error is not None
+        raise error_to_exception(self.result.error)
+
+
+def parse_request(data: bytes | str) -> RequestEnvelope:
+    """A RequestEnvelope from JSON, or a `CallerError` that names each field that is wrong."""
+    try:
+        return validate_request(parse_json(data))
+    except MalformedJson as error:
+        raise CallerError(make_error(ErrorCode.INVALID_REQUEST, f"not JSON: {error}")) from None
+
+
+def validate_request(value: JsonValue) -> RequestEnvelope:
+    """A RequestEnvelope from a JSON value, or a `CallerError`. Types are strict: the string "3" is no number."""
+    try:
+        return RequestEnvelope.model_validate_json(dump_json(value))
+    except ValidationError as error:
+        raise CallerError(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> CanonicalError:
+    """The problems in one line each, by field, without repeating the caller's values."""
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    for problem in problems:
+        for code in (ErrorCode.UNSUPPORTED_VERSION, ErrorCode.PAYLOAD_MISMATCH):
+            if f"{code.value}: " in problem["msg"]:
+                return make_error(code, problem["msg"].partition(f"{code.value}: ")[2])
+    lines = [f"{'.'.join(map(str, p['loc'])) or 'request'}: {p['msg']}" for p in problems[:8]]
+    more = f" (and {len(problems) - 8} more)" if len(problems) > 8 else ""
+    return make_error(ErrorCode.INVALID_REQUEST, "; ".join(lines) + more)
