@@ -52,7 +52,8 @@ class Routing(Model):
 
 
 class Requirements(Model):
-    """Derived from the payload by normalization, plus what the caller adds. `required_transports` means any of the list."""
+    """Derived from the payload by normalization, plus what the caller adds. `required_transports` means any of the
+    list."""
 
     required_ops: tuple[Operation, ...] = ()
     required_features: Names = ()
@@ -113,7 +114,8 @@ class RequestEnvelope(Model):
 
 
 class BackendInfo(Model):
-    """Who answered. Times in milliseconds from the arrival of the request; `generation` is that of the configuration."""
+    """Who answered. Times in milliseconds from the arrival of the request; `generation` is that of the
+    configuration."""
 
     name: str
     kind: str

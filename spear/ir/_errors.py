@@ -6,8 +6,8 @@
     ├── BackendError           a backend was asked and failed; `.failure` says how, for the router
     └── InternalError          a bug of ours; `.error.incident` is also in the log
 
-`InvalidRequest`, the error of `CallerError` with code invalid_request, names the field that is wrong and what would be right.
-A message never contains a key, a header, a base URL or a provider's body verbatim.
+`InvalidRequest`, the error of `CallerError` with code invalid_request, names the field that is wrong and what would
+be right. A message never contains a key, a header, a base URL or a provider's body verbatim.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ Clock = Literal["queue", "connect", "first_event", "idle", "total"]
 
 
 class Attempt(Model):
-    """One try at one backend. `key_id` names a key's slot, never the key. Times in milliseconds; `started_ms` counts from the
-    arrival of the request."""
+    """One try at one backend. `key_id` names a key's slot, never the key. Times in milliseconds; `started_ms` counts
+    from the arrival of the request."""
 
     backend: str
     key_id: str | None = None

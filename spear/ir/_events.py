@@ -1,8 +1,8 @@
 """The events of a stream.
 
-`started`, then deltas, then at most one `usage`, then exactly one of `completed` and `error`. A stream without a terminal event is
-itself an error (`stream_truncated`); nobody invents a clean end. Non-empty content, reasoning, tool-call and audio deltas and
-`completed` bear content: the first of them commits the stream to its backend.
+`started`, then deltas, then at most one `usage`, then exactly one of `completed` and `error`. A stream without a
+terminal event is itself an error (`stream_truncated`); nobody invents a clean end. Non-empty content, reasoning,
+tool-call and audio deltas and `completed` bear content: the first of them commits the stream to its backend.
 """
 
 from __future__ import annotations

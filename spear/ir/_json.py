@@ -1,7 +1,8 @@
 """JSON at the borders: strict in, lossless through.
 
-Rules: NaN, Infinity, numbers no float can hold, lone surrogates and nesting deeper than 128 are malformed; the last of duplicate
-keys wins; integers keep every digit. orjson does the work wherever it agrees with these rules, the standard library elsewhere.
+Rules: NaN, Infinity, numbers no float can hold, lone surrogates and nesting deeper than 128 are malformed; the last
+of duplicate keys wins; integers keep every digit. orjson does the work wherever it agrees with these rules, the
+standard library elsewhere.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def parse_json(text: bytes | str) -> JsonValue:
 
 
 def dump_json(value: object, *, sort: bool = False) -> bytes:
-    """Compact UTF-8 JSON; with `sort`, keys in ascending byte order. Raises `MalformedJson` for what JSON cannot say."""
+    """Compact UTF-8 JSON; with `sort`, keys in ascending byte order. Raises `MalformedJson` for what JSON cannot
+    say."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort else None)
     except TypeError:  # an integer beyond 64 bits, a lone surrogate, or something that is no JSON at all
@@ -125,5 +127,6 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
-# A JSON value in a model's field. Pydantic's own JsonValue walks every value through Python-level unions; this walks it once.
+# A JSON value in a model's field. Pydantic's own JsonValue walks every value through Python-level unions; this walks
+# it once.
 Json = Annotated[JsonValue, PlainValidator(check_json), WithJsonSchema({})]

@@ -14,7 +14,8 @@ Mime = Annotated[str, StringConstraints(pattern=r"^[!-~]+/[ -~]+$", max_length=1
 
 
 class InlineMedia(Model):
-    """Small data carried in place, standard base64 with padding; the host's limit (64 KiB by default) is not checked here."""
+    """Small data carried in place, standard base64 with padding; the host's limit (64 KiB by default) is not checked
+    here."""
 
     kind: Literal["inline_base64"] = "inline_base64"
     mime: Mime

@@ -1,7 +1,8 @@
 """What is asked for: one payload for each operation, tagged by `kind` = the operation's name.
 
-A typed field that is None is absent. Whatever has no typed field, or came with a type its field does not take (an explicit null
-included), stands unchanged in the nearest `extra` map, so that nothing a caller or a backend wrote is lost.
+A typed field that is None is absent. Whatever has no typed field, or came with a type its field does not take (an
+explicit null included), stands unchanged in the nearest `extra` map, so that nothing a caller or a backend wrote is
+lost.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class ToolCall(Model):
 
 
 class ChatMessage(Model):
-    """`role` is free text (system, developer, user, assistant and tool are known). At most one of `content`, any JSON value, and
-    `content_parts` is given; the parts are typed and may refer to media."""
+    """`role` is free text (system, developer, user, assistant and tool are known). At most one of `content`, any JSON
+    value, and `content_parts` is given; the parts are typed and may refer to media."""
 
     role: str
     content: Json = None

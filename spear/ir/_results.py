@@ -21,7 +21,8 @@ class ChatChoice(Model):
 
 
 class ChatResult(Model):
-    """`extra` has the body's other top-level keys (id, created, model, …), so that the body can be rebuilt value for value."""
+    """`extra` has the body's other top-level keys (id, created, model, …), so that the body can be rebuilt value for
+    value."""
 
     kind: Literal["chat_completions"] = "chat_completions"
     choices: tuple[ChatChoice, ...] = ()
@@ -85,8 +86,8 @@ ResultPayload = Annotated[
 
 
 class Usage(Model):
-    """What a call consumed. `estimated` means that the backend gave no count. `cost` is in the currency of the configured prices.
-    `extra` has the provider's other usage keys as they came."""
+    """What a call consumed. `estimated` means that the backend gave no count. `cost` is in the currency of the
+    configured prices. `extra` has the provider's other usage keys as they came."""
 
     input_tokens: Count | None = None
     output_tokens: Count | None = None

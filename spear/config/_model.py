@@ -1,0 +1,184 @@
+"""What a configuration says, after parsing: frozen models, names of the field, seconds and bytes.
+
+Nothing here reads files or the environment, and nothing here imports a backend. What only the kinds of backends can
+judge (does the kind exist, can it do that operation) is checked when the registry is built, with the position kept in
+`origin`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from spear.ir import Hosting, Json, Limits, Operation, Transport
+from spear.secrets import Secret
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Origin(Section):
+    """Where in which file a thing was written; `line` counts from 1, 0 = not from a file."""
+
+    file: str = ""
+    line: int = 0
+    key: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file or "configuration"
+        return f"{place}: {self.key}" if self.key else place
+
+
+Seconds = Annotated[float, Field(gt=0)]
+PolicyName = str
+
+
+class Credential(Section):
+    """A key, by the name of where it comes from. `value` is None where the variable or file was missing when it was
+    read."""
+
+    name: str
+    source: str
+    """`env:NAME` or `file:PATH`: for people, in explanations."""
+    value: Secret | None = None
+    quota_group: str | None = None
+
+
+class Timeouts(Section):
+    """The four clocks of an attempt, in seconds. `first_event`: from the send to the first event of a stream, or to
+    the headers of an answer; None = automatic (60 s until the router has learned better). `total` bounds one
+    attempt."""
+
+    connect: Seconds = 3.0
+    first_event: Seconds | None = None
+    idle: Seconds = 30.0
+    total: Seconds = 600.0
+
+
+class Price(Section):
+    """Per million tokens, in the host's currency."""
+
+    input: Annotated[float, Field(ge=0)] = 0.0
+    output: Annotated[float, Field(ge=0)] = 0.0
+
+
+class InstanceConfig(Section):
+    """One backend instance. `ops`, `features` and `transports` of None = what the kind can do; given = literal."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    kind: str
+    hosting: Hosting
+    base_url: Secret | None = None
+    model: str | None = None
+    model_class: str | None = None
+    credentials: tuple[str, ...] = ()
+    ops: tuple[Operation, ...] | None = None
+    features: tuple[str, ...] | None = None
+    transports: tuple[Transport, ...] | None = None
+    weight: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    priority: int = 0
+    limits: Limits = Limits()
+    price: Price | None = None
+    timeouts: Timeouts = Timeouts()
+    allow_plaintext: bool = False
+    stream_usage: bool = True
+    region: str | None = None
+    options: dict[str, Json] = {}
+    """What only this kind knows; the kind validates it."""
+    origin: Origin = Origin()
+
+    @property
+    def answers_to(self) -> tuple[str, ...]:
+        """The model names that bind this instance; empty = unbound."""
+        return tuple(name for name in ((self.model_class or "").strip(), (self.model or "").strip()) if name)
+
+
+class SkippedInstance(Section):
+    """An instance that the legacy layout leaves out, or that cannot be used, and why: shown by `spear backends`."""
+
+    name: str
+    kind: str
+    reason: str
+    detail: str
+    origin: Origin = Origin()
+
+
+class RouteMatch(Section):
+    """An absent key matches all."""
+
+    operation: Operation | None = None
+    model_class: str | None = None
+
+
+class Route(Section):
+    """First match wins. `fallback` names model classes tried, in order, when the requested one has no candidate
+    left."""
+
+    match: RouteMatch = RouteMatch()
+    policy: PolicyName | None = None
+    allow_policies: tuple[PolicyName, ...] = ()
+    fallback: tuple[str, ...] = ()
+    within_level: PolicyName | None = None
+    """For `priority`: the policy that orders the instances of one level."""
+    origin: Origin = Origin()
+
+
+class RouterLimits(Section):
+    """Bounds of the router itself."""
+
+    max_requests: Annotated[int, Field(ge=1)] = 1024
+    """Requests in flight in all; more wait in the mailbox (`max_waiting`), then are `overloaded`."""
+    max_waiting: Annotated[int, Field(ge=0)] = 1024
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    default_timeout_s: Seconds = 600.0
+    max_inflight: Annotated[int, Field(ge=1)] = 64
+    """Of an instance whose own limits do not say."""
+    max_queue: Annotated[int, Field(ge=0)] = 64
+    commit_buffer_events: Annotated[int, Field(ge=1)] = 64
+    commit_buffer_bytes: Annotated[int, Field(ge=1)] = 262_144
+
+
+class GuestLimits(Section):
+    """Bounds of guest executions."""
+
+    max_executions: Annotated[int, Field(ge=1, le=12_000)] = 1000
+    timeout_s: Seconds | None = 300.0
+    memory_bytes: Annotated[int, Field(ge=65_536, le=4_294_967_296)] = 268_435_456
+    module_cache: bool = True
+
+
+class TaskConfig(Section):
+    """Who runs: the rights of the guests that run under this id. None = everything the host has."""
+
+    id: Annotated[str, Field(min_length=1, max_length=128)]
+    config: dict[str, str] = {}
+    allow_operations: tuple[Operation, ...] | None = None
+    allow_backends: tuple[str, ...] | None = None
+    origin: Origin = Origin()
+
+
+class LogConfig(Section):
+    level: Literal["debug", "info", "warning", "error"] = "warning"
+    format: Literal["console", "json"] = "console"
+
+
+class Config(Section):
+    """A whole configuration. `layout` tells which of the two TOML layouts it came from (`spear` for a dict or the
+    default)."""
+
+    layout: Literal["spear", "spearlet"] = "spear"
+    default_policy: PolicyName | None = None
+    debug_raw: bool = False
+    """Keep the backend's own JSON in `response.raw`."""
+    credentials: tuple[Credential, ...] = ()
+    backends: tuple[InstanceConfig, ...] = ()
+    skipped: tuple[SkippedInstance, ...] = ()
+    routes: tuple[Route, ...] = ()
+    tasks: tuple[TaskConfig, ...] = ()
+    router: RouterLimits = RouterLimits()
+    guests: GuestLimits = GuestLimits()
+    log: LogConfig = LogConfig()
+    warnings: tuple[str, ...] = ()
+    origin: Origin = Origin()
