@@ -35,9 +35,12 @@ from ._errors import BackendError as BackendError
 from ._errors import CallerError as CallerError
 from ._errors import CanonicalError as CanonicalError
 from ._errors import Clock as Clock
+from ._errors import ConfigError as ConfigError
 from ._errors import ErrorCode as ErrorCode
 from ._errors import Failure as Failure
+from ._errors import GuestError as GuestError
 from ._errors import InternalError as InternalError
+from ._errors import Problem as Problem
 from ._errors import RoutingError as RoutingError
 from ._errors import SpearError as SpearError
 from ._errors import error_to_exception as error_to_exception

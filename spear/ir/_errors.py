@@ -4,6 +4,8 @@
     ├── CallerError            the caller broke the contract: change the request
     ├── RoutingError           nobody may or can take the request now: change the configuration, or wait
     ├── BackendError           a backend was asked and failed; `.failure` says how, for the router
+    ├── ConfigError            the configuration is wrong; `.problems` has file, line and key of each
+    ├── GuestError             a guest cannot be loaded or started
     └── InternalError          a bug of ours; `.error.incident` is also in the log
 
 `InvalidRequest`, the error of `CallerError` with code invalid_request, names the field that is wrong and what would
@@ -12,6 +14,8 @@ be right. A message never contains a key, a header, a base URL or a provider's b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
@@ -125,6 +129,38 @@ class RoutingError(SpearError):
 
 class InternalError(SpearError):
     """A bug of ours; the log has the traceback under `.error.incident`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in a configuration. `line` counts from 1; 0 = not known."""
+
+    file: str
+    line: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file or "configuration"
+        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+
+
+class ConfigError(SpearError):
+    """Nothing was started: the configuration has at least one problem, all of which are listed."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(make_error(ErrorCode.INVALID_REQUEST, "\n".join(map(str, problems))))
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return self.error.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return ConfigError, (self.problems,)
+
+
+class GuestError(SpearError):
+    """A guest cannot be loaded or started: it is no module, it imports what is not there, this platform cannot run it."""
 
 
 class Failure(StrEnum):
