@@ -1,0 +1,1 @@
+"""Layer 1: WebAssembly guests as Trio tasks."""

@@ -1,0 +1,37 @@
+"""What one guest may use. Every limit has a default; the numbers are those of the guest ABI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+MIB: Final = 1024 * 1024
+
+MODULE_BYTES: Final = 100 * MIB
+LOG_MESSAGE_BYTES: Final = 16_384
+LOG_RING_RECORDS: Final = 2048
+CLOSED_FDS_KEPT: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Caps of one guest instance. Sizes are bytes."""
+
+    memory_bytes: int = 256 * MIB  # of its linear memory: memory.grow gives -1 beyond
+    table_elements: int = 65_536  # of each table: table.grow gives -1 beyond
+    instances: int = 1
+    tables: int = 8
+    memories: int = 1
+    open_fds: int = 1024
+    watched_fds: int = 1024  # per epoll
+    role_bytes: int = 256
+    message_bytes: int = 4 * MIB
+    param_bytes: int = MIB
+    tool_bytes: int = 64 * 1024
+    session_messages: int = 4096
+    session_text_bytes: int = 16 * MIB
+    session_tools: int = 256
+    session_params: int = 256
+    body_bytes: int = 16 * MIB
+    tool_nesting: int = 4
+    stdio_bytes: int = MIB  # of captured stdout, and again of stderr

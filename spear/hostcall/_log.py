@@ -1,0 +1,52 @@
+"""The log records of one execution: a ring of the newest, and an optional sink that sees each as it comes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from spear.hostcall._limits import LOG_RING_RECORDS
+
+LEVELS = ("trace", "debug", "info", "warn", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    seq: int
+    ts_ms: int
+    level: str
+    execution_id: str
+    task_id: str
+    instance_id: str
+    message: str
+
+
+LogSink = Callable[[LogRecord], None]
+
+
+class LogRing:
+    """Keeps the newest records; `dropped` counts the others."""
+
+    def __init__(self, execution_id: str, task_id: str, instance_id: str, sink: LogSink | None = None) -> None:
+        self._ids = (execution_id, task_id, instance_id)
+        self._records: deque[LogRecord] = deque(maxlen=LOG_RING_RECORDS)
+        self._seq = 0
+        self._sink = sink
+
+    def add(self, level: str, message: str) -> None:
+        self._seq += 1
+        record = LogRecord(self._seq, time.time_ns() // 1_000_000, level, *self._ids, message)
+        self._records.append(record)
+        if self._sink is not None:
+            self._sink(record)
+
+    @property
+    def dropped(self) -> int:
+        return self._seq - len(self._records)
+
+    def read(self, after: int = 0, limit: int | None = None) -> tuple[LogRecord, ...]:
+        """The kept records with a seq above `after`, oldest first, at most `limit` of them."""
+        found = tuple(record for record in self._records if record.seq > after)
+        return found if limit is None else found[: max(limit, 0)]
