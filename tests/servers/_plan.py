@@ -1,7 +1,7 @@
 """From a behaviour and a question to the steps of an answer. Pure: the server only carries the steps out.
 
-The wire is written by hand, because half of the answers must break the rules that an HTTP library keeps. A stream's last
-event and the end of its body are one `Send`: a client that leaves after [DONE] has had a complete answer.
+The wire is written by hand, because half of the answers must break the rules that an HTTP library keeps. The last
+event of a stream and the end of its body are one `Send`: a client that leaves after [DONE] has had a complete answer.
 """
 
 from __future__ import annotations
