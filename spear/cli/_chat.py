@@ -1,0 +1,138 @@
+"""spear chat: one question, one answer."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from spear.ir import (
+    Completed,
+    ContentDelta,
+    ErrorEvent,
+    RequestEnvelope,
+    ResponseEnvelope,
+    SpearError,
+    StreamEvent,
+    error_to_exception,
+)
+
+from ._output import choose_config, config_option, json_option, print_json, progress
+from ._signals import run_command
+
+
+@click.command()
+@click.argument("prompt")
+@config_option
+@click.option("--model", "-m", default="", help="The model or model class to ask (default: the host's choice).")
+@click.option("--backend", "-b", help="Ask exactly this backend.")
+@click.option("--system", "-s", help="A system message before the prompt.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="At most so many tokens in the answer.")
+@click.option("--stream", is_flag=True, help="Print the answer as it comes; with --json, one event a line.")
+@click.option("--timeout", type=click.FloatRange(min=0.001), metavar="S", help="Seconds until the request is given up.")
+@click.option("--verbose", "-v", is_flag=True, help="Say who answered, how long it took and what it used (on stderr).")
+@json_option
+def chat(
+    prompt: str,
+    config_path: Path | None,
+    model: str,
+    backend: str | None,
+    system: str | None,
+    max_tokens: int | None,
+    stream: bool,
+    timeout: float | None,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Ask PROMPT ("-" reads it from stdin) and print the answer.
+
+    Exit code: 0 answered; 1 the request failed; 2 usage or configuration; 130 interrupted.
+    """
+    text = sys.stdin.read() if prompt == "-" else prompt
+    messages = [{"role": "user", "content": text}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    body: dict[str, object] = {"model": model, "messages": messages}
+    if max_tokens is not None:
+        body["max_tokens"] = max_tokens
+
+    async def main() -> int:
+        from spear import open_runtime
+        from spear.normalize import request_from_openai
+
+        request = request_from_openai(
+            body,  # type: ignore[arg-type]
+            stream=stream,
+            backend=backend,
+            timeout_ms=None if timeout is None else max(1, round(timeout * 1000)),
+            source="cli",
+        )
+        async with open_runtime(choose_config(config_path, quiet=as_json)) as runtime:
+            if stream:
+                return await _stream(runtime, request, as_json, verbose)
+            async with progress("waiting for the answer"):
+                response = await runtime.invoke(request)
+        if as_json:
+            print_json(response.model_dump(mode="json"))
+            return 1 if response.result.error is not None else 0
+        result = response.unwrap()
+        click.echo(getattr(result, "text", ""))
+        if verbose:
+            click.echo(footer(response), err=True)
+        return 0
+
+    run_command(main)
+
+
+async def _stream(runtime: object, request: RequestEnvelope, as_json: bool, verbose: bool) -> int:
+    from spear import Runtime
+
+    assert isinstance(runtime, Runtime)
+    code = 0
+    async with progress("waiting for the first word") as quiet:
+        try:
+            async with runtime.stream(request) as events:
+                async for event in events:
+                    quiet()
+                    code = _show(event, as_json, verbose)
+        except SpearError as error:
+            if not as_json:
+                raise
+            print_json(ErrorEvent(error=error.error).model_dump(mode="json"))
+            code = 1
+    return code
+
+
+def _show(event: StreamEvent, as_json: bool, verbose: bool) -> int:
+    if as_json:
+        print_json(event.model_dump(mode="json"))
+    elif isinstance(event, ContentDelta) and event.choice == 0:
+        click.echo(event.delta, nl=False)
+    elif isinstance(event, Completed):
+        click.echo()
+        if verbose:
+            click.echo(footer(event.response), err=True)
+    elif isinstance(event, ErrorEvent):
+        click.echo()
+        raise error_to_exception(event.error)
+    return 1 if isinstance(event, ErrorEvent) else 0
+
+
+def footer(response: ResponseEnvelope) -> str:
+    """Who answered, how long it took, what it used: one line."""
+    parts = []
+    if response.backend is not None:
+        backend = response.backend
+        parts.append(f"{backend.name} ({backend.kind}{', ' + backend.model if backend.model else ''})")
+        parts.append(f"{backend.latency_ms:.1f} ms")
+        failed = [f"{a.backend}: {a.error_code}" for a in backend.attempts if a.outcome != "ok"]
+        if failed:
+            parts.append("after " + ", ".join(failed))
+    usage = response.usage
+    if usage.input_tokens is not None:
+        about = "≈ " if usage.estimated else ""
+        parts.append(f"{about}{usage.input_tokens} + {usage.output_tokens or 0} tokens")
+    if usage.cost is not None:
+        parts.append(f"cost {usage.cost:.6f}")
+    return "— " + " · ".join(parts)

@@ -1,0 +1,33 @@
+"""spear guest build: from C to a module, with the compiler that is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def guest() -> None:
+    """Build guests from C."""
+
+
+@guest.command()
+@click.argument("source", metavar="FILE.c", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Default: FILE.wasm.")
+def build(source: Path, output: Path | None) -> None:
+    """Compile FILE.c to a WebAssembly module that `spear run` can run.
+
+    Uses Debian's clang (packages clang, lld, wasi-libc, libclang-rt-dev-wasm32) or else the ziglang wheel, whichever
+    is there; spear.h is on the include path.
+    """
+    from spear.guests import BuildFailed, NoCompiler, build_guest
+
+    target = output or source.with_suffix(".wasm")
+    try:
+        with click.progressbar(length=1, label=f"building {target.name}", show_eta=False, show_percent=False) as bar:
+            built = build_guest(source, target)
+            bar.update(1)
+    except (NoCompiler, BuildFailed) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{target}: {target.stat().st_size} bytes, by {built.compiler}", err=True)

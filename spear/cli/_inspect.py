@@ -1,0 +1,116 @@
+"""spear backends, capabilities, explain, schema: looking without asking any backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from spear.ir import json_schema, parse_request
+
+from ._output import choose_config, config_option, json_option, print_json, table
+from ._signals import EXIT_USAGE, run_command
+
+
+@click.command()
+@config_option
+@json_option
+def backends(config_path: Path | None, as_json: bool) -> None:
+    """Show the configured backends, what each can do, and why one is not usable."""
+
+    async def main() -> int:
+        from spear import open_runtime
+
+        async with open_runtime(choose_config(config_path, quiet=as_json)) as runtime:
+            rows = runtime.backends()
+        if as_json:
+            print_json({"backends": rows})
+            return 0
+        click.echo(
+            table(
+                ("name", "kind", "answers to", "weight", "operations", "features", "state"),
+                [
+                    (
+                        row["name"],
+                        row["kind"],
+                        ", ".join(row["answers_to"]) or "(any model)",
+                        str(row["weight"]),
+                        ", ".join(row["ops"]),
+                        ", ".join(f.removeprefix("supports_") for f in row["features"]),
+                        row["state"] + (f": {row['detail']}" if row["detail"] else ""),
+                    )
+                    for row in rows
+                ],
+            )
+        )
+        return 0
+
+    run_command(main)
+
+
+@click.command()
+@config_option
+@json_option
+def capabilities(config_path: Path | None, as_json: bool) -> None:
+    """Show the operations, features and models that can be asked for now."""
+
+    async def main() -> int:
+        from spear import open_runtime
+
+        async with open_runtime(choose_config(config_path, quiet=as_json)) as runtime:
+            found = runtime.capabilities()
+        if as_json:
+            print_json(found)
+            return 0
+        rows = [
+            (
+                operation,
+                ", ".join(found["models"].get(operation, ())) or "(unbound)",
+                ", ".join(f.removeprefix("supports_") for f in found["features"].get(operation, ())),
+            )
+            for operation in found["operations"]
+        ]
+        click.echo(table(("operation", "models", "features"), rows))
+        return 0
+
+    run_command(main)
+
+
+@click.command()
+@click.argument("request_file", metavar="REQUEST.json", type=click.File("rb"))
+@config_option
+@click.option("--seed", type=int, default=0, show_default=True, help="The seed of the decision.")
+@json_option
+def explain(request_file: click.utils.LazyFile, config_path: Path | None, seed: int, as_json: bool) -> None:
+    """Show how the request in REQUEST.json ("-" for stdin) would be routed now; nothing is sent.
+
+    The file holds a request envelope (`spear schema` describes it), for example
+    {"operation": "chat_completions", "payload": {"kind": "chat_completions", "messages": [{"role": "user", "content":
+    "hi"}]}}
+    """
+    data = request_file.read()
+
+    async def main() -> int:
+        from spear import SpearError, open_runtime
+
+        try:
+            request = parse_request(data)
+        except SpearError as error:
+            click.echo(f"spear: {request_file.name}: {error.error.message}", err=True)
+            return EXIT_USAGE
+        async with open_runtime(choose_config(config_path, quiet=as_json)) as runtime:
+            explanation = runtime.explain(request, seed=seed)
+        if as_json:
+            print_json(explanation.to_json())
+        else:
+            click.echo(explanation.summary())
+            click.echo(table(explanation.HEADINGS, explanation.rows()))
+        return 0 if explanation.chosen is not None else 1
+
+    run_command(main)
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema (2020-12) of requests, responses, stream events and errors."""
+    print_json(json_schema())

@@ -1,0 +1,95 @@
+"""What people see: tables, the progress line, and the options that commands share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+import trio
+
+from spear.config import Config, default_config, find_config, load_config
+from spear.ir import dump_json
+
+F = TypeVar("F", bound=Callable[..., Any])
+_SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+def config_option(command: F) -> F:
+    return click.option(
+        "--config", "-c", "config_path", type=click.Path(path_type=Path), help="The configuration file (TOML)."
+    )(command)
+
+
+def json_option(command: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(command)
+
+
+def choose_config(path: Path | None, *, quiet: bool = False) -> Config:
+    """The configuration by the documented order; says so on stderr where it falls back to the stub."""
+    found = find_config(path, os.environ, Path.cwd())
+    if found is not None:
+        return load_config(found)
+    if not quiet:
+        click.echo("spear: no configuration found; using the embedded stub (see `spear config init`)", err=True)
+    return default_config()
+
+
+def print_json(value: object) -> None:
+    click.echo(dump_json(value))
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Left-aligned columns, cut to the terminal's width where there is one."""
+    if not rows:
+        return "(none)"
+    widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (headings, ["─" * width for width in widths], *rows)
+    ]
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        lines = [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
+    return "\n".join(lines)
+
+
+@asynccontextmanager
+async def progress(what: str, *, after: float = 1.0) -> AsyncIterator[Callable[[], None]]:
+    """While the block runs longer than `after` seconds, show a line on stderr that says so, if stderr is a terminal.
+
+    Yields a function that ends the display early: call it before printing something else.
+    """
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    async with trio.open_nursery() as nursery:
+        scope = trio.CancelScope()
+        nursery.start_soon(_spin, what, after, scope)
+        try:
+            yield scope.cancel
+        finally:
+            scope.cancel()
+
+
+async def _spin(what: str, after: float, scope: trio.CancelScope) -> None:
+    began = trio.current_time()
+    shown = False
+    try:
+        with scope:
+            await trio.sleep(after)
+            turn = 0
+            while True:
+                shown = True
+                seconds = trio.current_time() - began
+                click.echo(f"\r\x1b[K{_SPINNER[turn % len(_SPINNER)]} {what} · {seconds:.0f} s", err=True, nl=False)
+                turn += 1
+                await trio.sleep(0.1)
+    finally:
+        if shown:
+            click.echo("\r\x1b[K", err=True, nl=False)

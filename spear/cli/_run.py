@@ -1,0 +1,110 @@
+"""spear run: a guest from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from spear.ir import GuestError
+
+from ._output import choose_config, config_option, json_option, print_json, progress
+from ._signals import EXIT_USAGE, run_command
+
+if TYPE_CHECKING:
+    from spear.hostcall import Execution, LogRecord
+
+EXIT_TIMEOUT = 124
+EXIT_TRAP = 125
+EXIT_NOT_A_MODULE = 126
+
+
+@click.command()
+@click.argument("guest", type=click.Path(path_type=Path))
+@config_option
+@click.option("--entry", default="", metavar="NAME", help="The exported function to call (default: _start, else main).")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=300.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds until the guest is stopped; 0 = none.",
+)
+@click.option("--task", metavar="ID", help="The task it runs as: [[spear.tasks]] (default: the file's stem).")
+@json_option
+def run(guest: Path, config_path: Path | None, entry: str, timeout: float, task: str | None, as_json: bool) -> None:
+    """Run the WebAssembly module GUEST.
+
+    Its stdout comes to stdout; its stderr and its log to stderr, as they come. With --json, exactly one line is
+    printed, at the end. A guest has no arguments, environment or stdin.
+
+    Exit code: the guest's own & 255 (a non-zero one stays non-zero); 124 timeout; 125 trap or failed start; 126 not a
+    module; 2 usage or configuration; 130 interrupted.
+    """
+
+    async def main() -> int:
+        return await _run(guest, config_path, entry, timeout, task, as_json)
+
+    run_command(main)
+
+
+async def _run(
+    guest: Path, config_path: Path | None, entry: str, timeout: float, task_id: str | None, as_json: bool
+) -> int:
+    from spear import Task, open_runtime
+    from spear.hostcall import NotAModule
+
+    config = choose_config(config_path, quiet=as_json)
+    if not guest.is_file():
+        what = "a directory" if guest.is_dir() else "no such file"
+        click.echo(f"spear: {guest}: {what}; expected a .wasm file", err=True)
+        return EXIT_USAGE
+    async with open_runtime(config) as runtime, progress(f"running {guest.name}") as quiet:
+
+        def log(record: LogRecord) -> None:
+            quiet()
+            click.echo(f"[{record.level}] {record.message.rstrip()}", err=True)
+
+        def out(data: bytes) -> None:
+            quiet()
+            click.echo(data, nl=False)
+
+        def err(data: bytes) -> None:
+            quiet()
+            click.echo(data, err=True, nl=False)
+
+        live = {} if as_json else {"on_log": log, "on_stdout": out, "on_stderr": err}
+        try:
+            execution = await runtime.run_guest(
+                guest, entry=entry, timeout_s=timeout or None, task=Task(id=task_id) if task_id else None, **live
+            )
+        except NotAModule as error:
+            return _failed_start(error, EXIT_NOT_A_MODULE, as_json)
+        except GuestError as error:
+            return _failed_start(error, EXIT_TRAP, as_json)
+    if as_json:
+        print_json(execution.to_json())
+    elif execution.error_message:
+        click.echo(f"spear: {execution.status}: {execution.error_message}", err=True)
+    elif execution.output:
+        click.echo(execution.output)
+    return exit_code(execution)
+
+
+def exit_code(execution: Execution) -> int:
+    """The process's exit code for a finished execution."""
+    if execution.status == "timeout":
+        return EXIT_TIMEOUT
+    if execution.exit_code is None:
+        return EXIT_TRAP if execution.status != "completed" else 0
+    return (execution.exit_code & 0xFF) or (1 if execution.exit_code else 0)
+
+
+def _failed_start(error: GuestError, code: int, as_json: bool) -> int:
+    if as_json:
+        print_json({"status": "failed", "exit_code": None, "error_message": error.error.message})
+    else:
+        click.echo(f"spear: {error.error.message}", err=True)
+    return code

@@ -1,0 +1,76 @@
+"""How a command runs and ends: one Trio run; the first Ctrl-C or SIGTERM drains, the second cancels."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Final, NoReturn
+
+import click
+import trio
+
+from spear.ir import ConfigError, SpearError
+
+DRAIN_SECONDS: Final = 10.0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+
+def run_command(command: Callable[[], Awaitable[int]]) -> NoReturn:
+    """Run `command` under Trio and exit with its code.
+
+    A signal gives it ten seconds to finish; a second one, or the end of these, cancels it. Either way the exit code
+    is 130, and everything that the command opened has been closed when the process ends.
+    """
+    try:
+        code = trio.run(_until_signalled, command)
+    except KeyboardInterrupt:  # before the signal receiver was in place, or after it was gone
+        code = EXIT_INTERRUPTED
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        code = EXIT_USAGE
+    except SpearError as error:
+        click.echo(f"spear: {error}", err=True)
+        code = EXIT_FAILED
+    except BrokenPipeError:  # the reader of our output left
+        _silence_stdout()
+        code = EXIT_FAILED
+    sys.exit(code)
+
+
+async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
+    interrupted = False
+    code = EXIT_INTERRUPTED
+    failure: Exception | None = None
+
+    async def watch(task_status: trio.TaskStatus[None]) -> None:
+        nonlocal interrupted
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for _ in signals:
+                if interrupted:
+                    nursery.cancel_scope.cancel()
+                    return
+                interrupted = True
+                nursery.cancel_scope.deadline = trio.current_time() + DRAIN_SECONDS
+                click.echo(f"spear: interrupted; {DRAIN_SECONDS:.0f} s to finish, again to stop at once", err=True)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watch)
+        try:
+            code = await command()
+        except Exception as error:  # noqa: BLE001 - carried out of the nursery bare, then raised
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return EXIT_INTERRUPTED if interrupted else code
+
+
+def _silence_stdout() -> None:
+    """Keep the interpreter from failing again when it flushes stdout at exit."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
