@@ -1,13 +1,21 @@
-"""The one type that holds a secret: keys, and the addresses of backends."""
+"""Secrets: the one type that holds one, and taking them out of texts.
+
+Keys and the addresses of backends are secrets. Whatever text comes from outside (a provider may echo the key in its
+refusal) or from a traceback goes through a `Redactor` before anybody sees it.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
+from json import dumps
 from typing import Any, Final, NoReturn
+from urllib.parse import quote
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-_MASK: Final = "[secret]"
+MASK: Final = "[secret]"
 
 
 class Secret:
@@ -28,12 +36,12 @@ class Secret:
         return self.__value
 
     def __repr__(self) -> str:
-        return _MASK
+        return MASK
 
     __str__ = __repr__
 
     def __format__(self, spec: str) -> str:
-        return _MASK
+        return MASK
 
     def __bool__(self) -> bool:
         return bool(self.__value)
@@ -44,13 +52,19 @@ class Secret:
     def __hash__(self) -> int:
         return hash((Secret, self.__value))
 
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self  # immutable: a copied configuration shares its secrets
+
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a secret cannot be pickled or copied")
+        raise TypeError("a secret cannot be pickled")
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
-            cls._validate, serialization=core_schema.plain_serializer_function_ser_schema(lambda _: _MASK)
+            cls._validate, serialization=core_schema.plain_serializer_function_ser_schema(lambda _: MASK)
         )
 
     @classmethod
@@ -64,3 +78,56 @@ class Secret:
         if isinstance(value, str):
             return Secret(value)
         raise ValueError("must be a string")
+
+
+_KEY_LIKE: Final = re.compile(
+    r"""
+      (?i: (?P<scheme> \b (?:bearer|basic) \s+ ) [^\s"',;<>]+ )           # what follows an authorization scheme
+    | \b (?: sk | pk | rk | gsk | xai | gh[opsur] ) [-_] [\w*.-]{6,}      # prefixes of vendors, half-masked keys too
+    | \b AIza [\w-]{20,}
+    | \b eyJ [\w-]{8,} \. [\w.-]*                                        # a JSON web token
+    | (?<! [\w-] ) (?= [A-Za-z_-]* [0-9] ) [A-Za-z0-9_-]{32,} ={0,2}     # long, with a digit: hex, url-safe base64
+    | (?<! [A-Za-z0-9+/] ) (?= [a-z0-9+/]* [A-Z] ) (?= [A-Z0-9+/]* [a-z] ) (?= [A-Za-z+/]* [0-9] )
+      [A-Za-z0-9+/]{32,} ={0,2}                                           # base64; a path has hardly all three
+    """,
+    re.VERBOSE,
+)
+_SHORTEST: Final = 4
+
+
+class Redactor:
+    """Replaces given secrets, and what looks like a key, by a mask.
+
+    A secret is found as it is and as JSON or a URL would write it. One of fewer than four characters is not looked
+    for: masking it would garble every text and protect nothing.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self, secrets: Iterable[Secret]) -> None:
+        forms = {form for secret in secrets for form in _forms(secret.reveal())}
+        # The longest first: a base URL may be the beginning of another.
+        ordered = sorted(forms, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def __call__(self, text: str) -> str:
+        if self._known is not None:
+            text = self._known.sub(MASK, text)
+        return _KEY_LIKE.sub(_mask, text)
+
+
+def _mask(match: re.Match[str]) -> str:
+    return (match["scheme"] or "") + MASK
+
+
+def _forms(value: str) -> Iterator[str]:
+    """How a text may show `value`: plain, inside JSON, inside a URL; of an address also its host and port alone."""
+    stripped = value.strip()
+    found = [stripped]
+    if "://" in stripped:
+        authority = stripped.partition("://")[2].partition("/")[0]
+        found += [stripped.rstrip("/"), authority]
+    for form in found:
+        for written in (form, dumps(form)[1:-1], quote(form, safe=""), quote(form)):
+            if len(written) >= _SHORTEST:
+                yield written

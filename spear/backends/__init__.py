@@ -1,8 +1,23 @@
 """Backends: kinds, adapters, and the actor around each configured instance.
 
-_protocol   what a kind and an adapter are
+    _protocol    what a kind and an adapter are
+    _kinds       kinds by name, imported on look-up
+    _actor       the actor around one configured instance
+    stub         kind `stub`
+    openai_chat  kind `openai_chat_completion`, alias `openai_chat`
+
+The last two are imported by `find_kind` only.
 """
 
+from ._actor import BackendActor as BackendActor
+from ._actor import BackendMessage as BackendMessage
+from ._actor import Invoke as Invoke
+from ._actor import OpenStream as OpenStream
+from ._actor import backend_spec as backend_spec
+from ._kinds import KnownKind as KnownKind
+from ._kinds import canonical_kind as canonical_kind
+from ._kinds import find_kind as find_kind
+from ._kinds import known_kinds as known_kinds
 from ._protocol import Adapter as Adapter
 from ._protocol import Answer as Answer
 from ._protocol import Call as Call

@@ -1,0 +1,130 @@
+"""The actor around one configured instance: its bulkhead, its lifetime, and a wall against its adapter's bugs.
+
+A turn, streaming included, holds one of the instance's `max_inflight` slots to its end; `max_queue` more wait in the
+mailbox, and one more than that is refused at once by `ask_nowait` and `stream_nowait`. The adapter is opened when the
+actor starts and closed when it stops. An adapter that raises anything but a `SpearError` has a bug: the asker gets
+`internal` with an incident id, the log has the traceback, and the other turns go on.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from uuid import uuid4
+
+import structlog
+
+from actors import Actor, Context, Request, Sink, Spec, StreamRequest
+from spear.config import InstanceConfig
+from spear.ir import ErrorCode, InternalError, RequestEnvelope, SpearError, make_error
+from spear.secrets import Redactor
+
+from ._protocol import Adapter, Answer, Call, Host, Kind, StreamItem
+
+_log = structlog.get_logger("spear.backends")
+
+
+@dataclass(frozen=True, slots=True)
+class Invoke(Request[Answer]):
+    """Ask for one answer. Rejected with the adapter's `BackendError` or `CallerError`, or with `InternalError`."""
+
+    request: RequestEnvelope
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream(StreamRequest[StreamItem]):
+    """Ask for the items of a stream; `Finished` is the last of a complete one. Rejected like `Invoke`, at any
+    point."""
+
+    request: RequestEnvelope
+    call: Call
+
+
+BackendMessage = Invoke | OpenStream
+
+
+class BackendActor(Actor[BackendMessage]):
+    rejects = (SpearError,)
+
+    def __init__(self, kind: Kind, instance: InstanceConfig, host: Host) -> None:
+        self._kind = kind
+        self._instance = instance
+        self._host = host
+        self._adapter: Adapter | None = None
+        self._inflight = 0
+        self._answered = 0
+        self._failed = 0
+
+    @asynccontextmanager
+    async def lifespan(self, ctx: Context[BackendMessage]) -> AsyncGenerator[None, None]:
+        async with self._kind.open(self._instance, self._host) as self._adapter:
+            yield
+
+    async def handle(self, msg: BackendMessage, ctx: Context[BackendMessage]) -> Answer:
+        with self._turn() as adapter:
+            return await adapter.invoke(msg.request, msg.call)
+
+    async def handle_stream(self, msg: BackendMessage, out: Sink[StreamItem], ctx: Context[BackendMessage]) -> None:
+        with self._turn() as adapter:
+            async with adapter.stream(msg.request, msg.call) as items:
+                async for item in items:
+                    await out.send(item)
+
+    def observe(self) -> Mapping[str, object]:
+        return {
+            "kind": self._kind.name,
+            "model": self._instance.model or "",
+            "inflight": self._inflight,
+            "answered": self._answered,
+            "failed": self._failed,
+        }
+
+    @contextmanager
+    def _turn(self) -> Generator[Adapter, None, None]:
+        assert self._adapter is not None  # lifespan is entered before the first turn
+        self._inflight += 1
+        try:
+            yield self._adapter
+        except SpearError:
+            self._failed += 1
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, one bad request must not end the others
+            self._failed += 1
+            # Without its cause: an adapter's local variables and texts are not for whoever prints the chain.
+            raise self._incident(error) from None
+        else:
+            self._answered += 1
+        finally:
+            self._inflight -= 1
+
+    def _incident(self, error: Exception) -> InternalError:
+        incident = uuid4().hex[:16]
+        text = "".join(traceback.format_exception(error))
+        _log.error(
+            "adapter_bug",
+            incident=incident,
+            backend=self._instance.name,
+            kind=self._kind.name,
+            error=type(error).__name__,
+            traceback=Redactor(self._host.redact)(text),
+        )
+        message = f"the adapter of backend {self._instance.name} failed, incident {incident}"
+        return InternalError(make_error(ErrorCode.INTERNAL, message, incident=incident))
+
+
+def backend_spec(
+    kind: Kind, instance: InstanceConfig, host: Host, *, max_inflight: int, max_queue: int, drain: float = 0.0
+) -> Spec[BackendMessage]:
+    """How a supervisor starts this instance: `max_inflight` turns at once, `max_queue` (0 = none) waiting. `drain` is
+    how many seconds an orderly stop leaves to what is queued."""
+    return Spec(
+        name=instance.name,
+        factory=partial(BackendActor, kind, instance, host),
+        mailbox=max_queue,
+        concurrency=max_inflight,
+        drain=drain,
+    )
