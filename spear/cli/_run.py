@@ -10,7 +10,7 @@ import click
 from spear.ir import GuestError
 
 from ._output import choose_config, config_option, json_option, print_json, progress
-from ._signals import EXIT_USAGE, run_command
+from ._signals import run_command
 
 if TYPE_CHECKING:
     from spear.hostcall import Execution, LogRecord
@@ -21,7 +21,7 @@ EXIT_NOT_A_MODULE = 126
 
 
 @click.command()
-@click.argument("guest", type=click.Path(path_type=Path))
+@click.argument("guest", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @config_option
 @click.option("--entry", default="", metavar="NAME", help="The exported function to call (default: _start, else main).")
 @click.option(
@@ -57,10 +57,6 @@ async def _run(
     from spear.hostcall import NotAModule
 
     config = choose_config(config_path, quiet=as_json)
-    if not guest.is_file():
-        what = "a directory" if guest.is_dir() else "no such file"
-        click.echo(f"spear: {guest}: {what}; expected a .wasm file", err=True)
-        return EXIT_USAGE
     async with open_runtime(config) as runtime, progress(f"running {guest.name}") as quiet:
 
         def log(record: LogRecord) -> None:
