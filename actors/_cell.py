@@ -1,0 +1,443 @@
+"""One child across its incarnations: mailbox, counters, and the task that runs its turns.
+
+    live()          the task of one incarnation: factory, lifespan, loops; then the supervisor hears how it ended
+    _turns(item)    one loop: takes messages until END; concurrency=1 has just the one in live()
+    _turn(item)     one message: the only place where a handler is called and an answer is settled
+
+A loop has one cancel scope for a run of turns, not one per turn. An asker that gives up cancels it, and the loop
+goes on in a new one. So: look at `cancel_called` after each turn, before the next message is taken.
+Rule: a cell never decides about restarts; it reports to its supervisor and does what it is told.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import trio
+
+from ._actor import Actor, Context, Request, Spec, StreamRequest
+from ._errors import ActorCrashed, ActorStopped
+from ._mailbox import END, NOTHING, Mailbox
+from ._ref import Ref
+from ._reply import Ask, StreamAsk
+from ._snapshot import Exit, Node, Reason, Status, describe
+
+if TYPE_CHECKING:
+    from ._supervisor import Supervisor
+
+__all__ = ["Cell", "current_cell"]
+
+M = TypeVar("M")
+
+BATCH = 32  # turns without a checkpoint of the loop itself
+
+current_cell: ContextVar[Cell[Any] | None] = ContextVar("actors.current_cell", default=None)
+
+
+class Cell(Generic[M]):
+    __slots__ = (
+        "_exit_event", "_gone_event", "actor", "alive", "askable", "cancelled_at", "cancelled_turns", "context",
+        "crash", "crashed", "discarded", "exit", "failures", "final", "handled", "hard", "incarnation",
+        "last_error", "leaving", "loops", "mailbox", "nursery", "owner", "path", "ref", "rejected", "rejects",
+        "restarting", "restarts", "scope", "skipped", "spec", "start_error", "started_at", "started_event", "status",
+        "streamable", "supervisors", "task", "tellable", "was_started", "watchers",
+    )  # fmt: skip
+
+    def __init__(self, spec: Spec[M], path: str, owner: Supervisor) -> None:
+        self.spec = spec
+        self.path = path
+        self.owner = owner
+        self.mailbox = Mailbox(spec.mailbox, self._grow)
+        self.ref: Ref[M] = Ref(self)
+        self.tellable: tuple[type, ...] = (object,)
+        self.askable: tuple[type, ...] = (Request,)
+        self.streamable: tuple[type, ...] = (StreamRequest,)
+        self.rejects: tuple[type[Exception], ...] = ()
+        # counters: they only grow (accepted is the mailbox's)
+        self.handled = self.skipped = self.rejected = self.crashed = self.cancelled_turns = self.discarded = 0
+        self.restarts = 0
+        # across incarnations
+        self.status: Status = "starting"
+        self.incarnation = -1
+        self.failures = 0  # in a row, for the backoff
+        self.last_error: Exception | None = None
+        self.final: Reason | None = None  # set once it is to end for good
+        self.exit: Exit | None = None
+        self.restarting = False  # being stopped so that a repair can start it again
+        self.start_error: Exception | None = None  # of the very first start
+        self.watchers: list[Callable[[Exit], None]] | None = None
+        self.supervisors: list[Supervisor] | None = None  # opened in its lifespan or turns
+        self._exit_event: trio.Event | None = None
+        self._gone_event: trio.Event | None = None
+        self.started_event: trio.Event | None = None
+        # of the incarnation
+        self.alive = False
+        self.task: trio.lowlevel.Task | None = None
+        self.actor: Actor[M] | None = None
+        self.scope: trio.CancelScope | None = None
+        self.nursery: trio.Nursery | None = None
+        self.context: contextvars.Context | None = None
+        self.loops: list[Context[M]] = []
+        self.crash: Exception | None = None
+        self.started_at = math.nan
+        self.cancelled_at = math.inf
+        self.was_started = False  # its lifespan has been entered
+        self.leaving = False  # the loops are over, the lifespan is being left
+        self.hard = False  # the lifespan was cancelled, too
+
+    # --- one incarnation -------------------------------------------------------------------------------
+
+    def launch(self, nursery: trio.Nursery) -> None:
+        self.incarnation += 1
+        self.status = "starting"
+        self.alive = True
+        self.crash = None
+        self.was_started = self.leaving = self.hard = False
+        self.cancelled_at = math.inf
+        self.scope = trio.CancelScope(shield=True)
+        self.started_event = trio.Event()
+        # a fresh context: what the starter has in its context variables is none of the child's business
+        contextvars.Context().run(lambda: nursery.start_soon(self.live, name=self.path))
+
+    async def live(self) -> None:
+        current_cell.set(self)
+        self.task = trio.lowlevel.current_task()
+        error: Exception | None = None
+        assert self.scope is not None
+        try:
+            with self.scope:
+                if not self.hard:
+                    await self._live()
+        except Exception as exc:  # noqa: BLE001 -- judged by the supervisor
+            error = exc
+        except BaseException:
+            self._gone()
+            self.owner._passed_through(self)
+            raise
+        self._gone()
+        self.owner._ended(self, _merge(self.crash, error))
+
+    async def _live(self) -> None:
+        actor = self.actor = self.spec.factory()
+        accepts = type(actor).accepts
+        self.rejects = type(actor).rejects
+        if accepts != (object,):
+            self.tellable = accepts
+            self.askable = tuple(t for t in accepts if issubclass(t, Request))
+            self.streamable = tuple(t for t in accepts if issubclass(t, StreamRequest))
+        if type(actor).lifespan is Actor.lifespan:
+            await self._serve()
+        else:
+            async with actor.lifespan(Context(self)):
+                await self._serve()
+                if self.crash is not None:
+                    raise self.crash
+
+    async def _serve(self) -> None:
+        if self.hard:
+            return
+        assert self.started_event is not None
+        self.status = "running"
+        self.started_at = trio.current_time()
+        self.was_started = True
+        self.started_event.set()
+        if self.owner.hooks.started:
+            self.owner.hooks.fire("started", self.path, self.incarnation)
+        try:
+            if self.spec.concurrency == 1:
+                self.mailbox.resume(spare=0)
+                await self._turns(NOTHING)
+            else:
+                self.context = contextvars.copy_context()
+                async with trio.open_nursery() as self.nursery:
+                    self.mailbox.resume(spare=self.spec.concurrency - 1)
+                    await self._turns(NOTHING)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """The loops are over: from here the lifespan's exit has its own time."""
+        self.mailbox.halt()
+        self.leaving = True
+        if self.status == "running":
+            self.status = "stopping"
+        assert self.scope is not None
+        assert self.actor is not None
+        if not self.hard and type(self.actor).lifespan is not Actor.lifespan:
+            self.scope.deadline = trio.current_time() + self.leave_time()
+
+    def _gone(self) -> None:
+        self.mailbox.halt()
+        self.alive = False
+        self.task = self.actor = self.scope = self.nursery = self.context = None
+        if self._gone_event is not None:
+            self._gone_event.set()
+
+    # --- loops and turns ------------------------------------------------------------------------------
+
+    def _grow(self, item: object) -> None:
+        assert self.nursery is not None
+        assert self.context is not None
+        nursery = self.nursery
+        self.context.run(lambda: nursery.start_soon(self._turns, item, name=self.path))
+
+    async def _turns(self, item: object) -> None:
+        mailbox = self.mailbox
+        ctx = Context(self)
+        self.loops.append(ctx)
+        try:  # noqa: PLW0717 -- a crash may come from anywhere in a loop
+            while True:
+                if item is NOTHING:
+                    item = mailbox.take()
+                    if item is NOTHING:
+                        item = await mailbox.wait()
+                if item is END:
+                    return
+                first, item = item, NOTHING
+                with trio.CancelScope() as ctx._scope:
+                    item = await self._run(first, ctx, ctx._scope)
+        except Exception as exc:  # noqa: BLE001 -- what was left of a group once its cancellations were taken out
+            self._crash(exc)
+        finally:
+            self.loops.remove(ctx)
+
+    async def _run(self, item: object, ctx: Context[M], scope: trio.CancelScope) -> object:
+        """Turns in one scope. END, or NOTHING once the scope is spent."""
+        mailbox = self.mailbox
+        turns = 0
+        while item is not END:
+            if mailbox.halted:
+                self._hand_back(item)
+                return END
+            await self._turn(item, ctx, scope)
+            if scope.cancel_called:
+                return NOTHING
+            turns += 1
+            if turns == BATCH:
+                turns = 0
+                await trio.lowlevel.checkpoint()
+            item = mailbox.take()
+            if item is NOTHING:
+                turns = 0
+                item = await mailbox.wait()
+        return END
+
+    async def _turn(  # noqa: C901 -- one line per way in which a turn can end
+        self, item: Any, ctx: Context[M], scope: trio.CancelScope
+    ) -> None:
+        actor = self.actor
+        assert actor is not None
+        kind = type(item)
+        if kind is Ask or kind is StreamAsk:
+            if not item.begin(scope):
+                self.skipped += 1
+                self.mailbox.in_hand -= 1
+                return
+            ask = item
+            msg = item.msg
+            ctx.deadline = item.deadline
+        else:
+            ask = None
+            msg = item
+            ctx.deadline = math.inf
+        hooks = self.owner.hooks
+        if hooks.turn_started:
+            hooks.fire("turn_started", self.path, msg)
+        ctx._busy = (msg,)
+        error: BaseException | None = None
+        try:
+            value = await (actor.handle_stream(msg, item, ctx) if kind is StreamAsk else actor.handle(msg, ctx))
+        except self.rejects as exc:
+            error = exc
+            self.rejected += 1
+            if ask is not None:
+                ask.fail(exc)
+        except Exception as exc:  # noqa: BLE001 -- a crash: reported to the asker and to the supervisor
+            error = exc
+            self.crashed += 1
+            if ask is not None:
+                ask.fail(_crashed(self.path, exc))
+            self._crash(exc)
+        except BaseException as exc:
+            error = exc
+            self.cancelled_turns += 1
+            if ask is not None:
+                ask.fail(self.stopped())
+            raise
+        else:
+            self.handled += 1
+            if ask is not None:
+                ask.reply(value)
+        finally:
+            self.mailbox.in_hand -= 1
+            ctx._busy = None
+            if hooks.turn_finished:
+                hooks.fire("turn_finished", self.path, msg, error)
+
+    def _hand_back(self, item: Any) -> None:
+        """It was given to a loop that may not start it any more: back to the head of the queue, if it can be."""
+        self.mailbox.in_hand -= 1
+        if not self.mailbox.give_back(item):
+            self._discard(item)
+
+    def _discard(self, item: Any) -> None:
+        kind = type(item)
+        if kind is Ask or kind is StreamAsk:
+            if not item.begin(None):
+                self.skipped += 1
+                return
+            item.fail(self.stopped())
+        self.discarded += 1
+
+    def _crash(self, exc: Exception) -> None:
+        if self.crash is None:
+            self.crash = exc
+        self.cancel_turns()
+
+    # --- what the supervisor (and the actor itself) may tell it ------------------------------------------
+
+    def cancel_turns(self) -> None:
+        """Loops end now; running turns see Cancelled. The lifespan is then left in peace."""
+        self.mailbox.halt()
+        self.cancelled_at = min(self.cancelled_at, trio.current_time())
+        for ctx in self.loops:
+            if ctx._busy is not None and ctx._scope is not None:
+                ctx._scope.cancel()
+
+    def cancel(self, *, hard: bool) -> None:
+        """Stop this incarnation: its turns, and if it is starting or this is hard, its lifespan, too."""
+        if not self.alive:
+            return
+        self.cancel_turns()
+        if (hard or not self.was_started) and not self.hard:
+            self.hard = True
+            self.cancelled_at = trio.current_time()
+            assert self.scope is not None
+            self.scope.cancel()
+
+    def close(self, reason: Reason) -> None:
+        """For good: no new messages from here on."""
+        if self.final is None:
+            self.final = reason
+            self.mailbox.close(self.stopped)
+
+    def finish(self) -> None:
+        self.close("finished")
+        self._clear()
+
+    def _clear(self) -> None:
+        for item in self.mailbox.clear():
+            self._discard(item)
+
+    def ended_for_good(self, reason: Reason, error: Exception | None) -> Exit:
+        self.close(reason)
+        self._clear()
+        self.status = "exited"
+        self.exit = Exit(self.path, reason, error)
+        if error is not None:
+            self.last_error = error
+        if self._exit_event is not None:
+            self._exit_event.set()
+        return self.exit
+
+    def leave_time(self) -> float:
+        """Its own grace, and what the supervisors it opened need for their children."""
+        return self.spec.grace + sum(sup._leave_time() for sup in self.supervisors or ())
+
+    def hung_at(self) -> float:
+        """When its cancellation will have been ignored for too long, as things stand."""
+        patience = max(self.leave_time(), 0.1)
+        if self.leaving and not self.hard:
+            assert self.scope is not None
+            return self.scope.deadline + patience
+        return self.cancelled_at + patience
+
+    def stopped(self) -> ActorStopped:
+        why = {None: "", "finished": " by itself", "stopped": "", "cancelled": "", "crashed": " by a crash"}[self.final]
+        return ActorStopped(f"{self.path} was ended{why}" if self.final else f"{self.path} crashed or is restarting")
+
+    # --- waiting and looking -----------------------------------------------------------------------------
+
+    async def wait_gone(self) -> None:
+        """Until this incarnation is over."""
+        if self.alive:
+            if self._gone_event is None or self._gone_event.is_set():
+                self._gone_event = trio.Event()
+            await self._gone_event.wait()
+
+    async def wait_exit(self) -> Exit:
+        if self.exit is None:
+            if self._exit_event is None:
+                self._exit_event = trio.Event()
+            await self._exit_event.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+        assert self.exit is not None
+        return self.exit
+
+    def snapshot(self) -> Node:
+        mailbox = self.mailbox
+        busy = next((ctx._busy[0] for ctx in self.loops if isinstance(ctx._busy, tuple)), NOTHING)
+        return Node(
+            path=self.path,
+            kind="actor",
+            status=self.status,
+            mailbox_used=len(mailbox),
+            mailbox_capacity=mailbox.capacity,
+            senders_waiting=len(mailbox.parked or ()),
+            accepted=mailbox.accepted,
+            handled=self.handled,
+            skipped=self.skipped,
+            rejected=self.rejected,
+            crashed=self.crashed,
+            cancelled=self.cancelled_turns,
+            discarded=self.discarded,
+            running=mailbox.in_hand,
+            restarts=self.restarts,
+            last_error=None if self.last_error is None else describe(self.last_error),
+            uptime=trio.current_time() - self.started_at if self.status in ("running", "stopping", "hung") else 0.0,
+            busy_with=None if busy is NOTHING else type(busy).__name__,
+            state=self._observe(),
+            children=tuple(sup.snapshot() for sup in self.supervisors or ()),
+        )
+
+    def _observe(self) -> dict[str, object]:
+        if self.actor is None:
+            return {}
+        try:
+            return dict(self.actor.observe())
+        except Exception as exc:  # noqa: BLE001 -- looking must not break what is looked at; the state says it
+            return {"observe() failed": type(exc).__name__}
+
+
+def _crashed(path: str, cause: Exception) -> ActorCrashed:
+    error = ActorCrashed(f"{path} crashed: {type(cause).__name__}")
+    error.__cause__ = cause
+    return error
+
+
+def _merge(crash: Exception | None, error: Exception | None) -> tuple[Exception, ...]:
+    """The failures of one incarnation: the crash, and what the lifespan's exit raised instead of or beside it."""
+    if error is None:
+        return () if crash is None else (crash,)
+    error = _bare(error)
+    if crash is None:
+        return (error,)
+    rest = [leaf for leaf in _leaves(error) if leaf is not crash]
+    return (crash, error) if rest else (crash,)
+
+
+def _bare(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]

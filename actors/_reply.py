@@ -1,0 +1,110 @@
+"""What travels with a message that somebody waits for.
+
+An asker parks once, in `wait_task_rescheduled`, from before acceptance until its answer. Its abort function runs
+synchronously when it gives up, so that the happy path pays nothing for it. States of an Ask:
+
+    parked ──admit──> queued ──begin──> running ──settle──> answered
+      └─ never accepted   └─ skipped        └─ the turn's scope is cancelled      (when the asker gives up)
+"""
+
+from __future__ import annotations
+
+import outcome
+import trio
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+
+from ._mailbox import Mailbox
+
+__all__ = ["Ask", "StreamAsk"]
+
+
+class Ask:
+    """One message and the task that waits for its answer."""
+
+    __slots__ = ("deadline", "mailbox", "msg", "task", "turn")
+
+    def __init__(self, mailbox: Mailbox, msg: object) -> None:
+        self.mailbox = mailbox
+        self.msg = msg
+        self.task: Task | None = current_task()  # None: answered, or given up
+        self.turn: trio.CancelScope | None = None
+        self.deadline = trio.current_effective_deadline()
+
+    async def answer(self) -> object:
+        return await wait_task_rescheduled(self._abort)
+
+    def _abort(self, _: RaiseCancelT) -> Abort:
+        self.task = None
+        if self.turn is not None:
+            self.turn.cancel()
+        else:
+            self.mailbox.unpark(self)
+        return Abort.SUCCEEDED
+
+    def begin(self, turn: trio.CancelScope | None) -> bool:
+        """False if the asker has gone: the turn must not start."""
+        if self.task is None:
+            return False
+        self.turn = turn
+        return True
+
+    def reply(self, value: object) -> None:
+        self.turn = None
+        task, self.task = self.task, None
+        if task is not None:
+            reschedule(task, outcome.Value(value))
+
+    def fail(self, error: Exception) -> None:
+        self.turn = None
+        task, self.task = self.task, None
+        if task is not None:
+            reschedule(task, outcome.Error(error))
+
+    def admit(self) -> object:
+        return self
+
+    refuse = fail
+
+
+class StreamAsk:
+    """One message and the channel its answers go through. Also the producer's Sink."""
+
+    __slots__ = ("_items", "deadline", "error", "given_up", "items", "msg", "turn")
+
+    def __init__(self, msg: object, buffer: int) -> None:
+        self.msg = msg
+        self.turn: trio.CancelScope | None = None
+        self.deadline = trio.current_effective_deadline()
+        self.given_up = False
+        self.error: Exception | None = None
+        self._items, self.items = trio.open_memory_channel[object](buffer)
+
+    async def send(self, item: object) -> None:
+        """Wait while `buffer` items are unread. Once the consumer has left, items go nowhere."""
+        try:
+            await self._items.send(item)
+        except trio.BrokenResourceError:
+            # the consumer left, so this turn is cancelled: let a producer that is not shielded see just that
+            await trio.lowlevel.checkpoint()
+
+    def give_up(self) -> None:
+        """The consumer leaves: cancel the turn, or keep it from starting."""
+        self.given_up = True
+        self.items.close()
+        if self.turn is not None:
+            self.turn.cancel()
+
+    def begin(self, turn: trio.CancelScope | None) -> bool:
+        if self.given_up:
+            return False
+        self.turn = turn
+        return True
+
+    def reply(self, value: object) -> None:
+        self.turn = None
+        self._items.close()
+
+    def fail(self, error: Exception) -> None:
+        self.turn = None
+        self.error = error
+        self._items.close()
