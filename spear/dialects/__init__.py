@@ -1,0 +1,15 @@
+"""Wire dialects: pure translations between what providers and their clients write and the canonical IR.
+
+    openai_chat        the door: everything of OpenAI's chat dialect
+    _openai_message    one message, its tool calls and its content parts, both ways
+    _openai_body       a chat.completion object, both ways; usage and its estimate
+    _openai_request    a ChatRequest as the body of a request
+    _openai_assembly   the chunks of a stream put together to the body that a plain request would have given
+    _openai_stream     chunks to IR events; what a complete end is
+    _sse               bytes to the payloads of server-sent events
+    _provider_text     a provider's error, told in one line
+
+Nothing here does I/O, and everything stands on spear.ir alone. Backends use it towards providers, normalization
+towards guests and clients. A value that is translated must be JSON by the rules of `spear.ir.parse_json`: it is not
+checked again, and the result shares its nested values.
+"""

@@ -1,0 +1,16 @@
+"""OpenAI's chat dialect: request bodies, chat.completion bodies, streams."""
+
+from __future__ import annotations
+
+from ._openai_body import body_from_result as body_from_result
+from ._openai_body import fill_usage as fill_usage
+from ._openai_body import result_from_body as result_from_body
+from ._openai_message import message_from_wire as message_from_wire
+from ._openai_message import message_to_wire as message_to_wire
+from ._openai_message import part_from_wire as part_from_wire
+from ._openai_message import part_to_wire as part_to_wire
+from ._openai_request import request_body as request_body
+from ._openai_stream import ChatStreamDecoder as ChatStreamDecoder
+from ._provider_text import one_line as one_line
+from ._provider_text import provider_error_text as provider_error_text
+from ._sse import SseDecoder as SseDecoder
