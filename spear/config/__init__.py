@@ -1,8 +1,23 @@
 """Configuration: from TOML in either layout, a dict, or nothing, to a frozen `Config`.
 
-_model   what a configuration says
+_model            what a configuration says
+_positions        where each key of a TOML document stands
+_report           problems and warnings: their place and their words
+_read             from a file or a mapping to plain values
+_sections         from a plain table to a section of the model
+_credentials      reading keys from variables and files
+_references       names used twice, names that nothing has
+_spear            the layout `[spear]`
+_spearlet         the layout `[spearlet.llm]`, with _spearlet_extras
+_load             the way in
+
+Each module imports only those above it. Nothing here imports a backend: whether a kind exists, what it can do and
+whether an address may be used is judged when the registry is built.
 """
 
+from ._load import default_config as default_config
+from ._load import find_config as find_config
+from ._load import load_config as load_config
 from ._model import Config as Config
 from ._model import Credential as Credential
 from ._model import GuestLimits as GuestLimits

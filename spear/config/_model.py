@@ -78,7 +78,7 @@ class InstanceConfig(Section):
     features: tuple[str, ...] | None = None
     transports: tuple[Transport, ...] | None = None
     weight: Annotated[int, Field(ge=0, le=1_000_000)] = 100
-    priority: int = 0
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
     limits: Limits = Limits()
     price: Price | None = None
     timeouts: Timeouts = Timeouts()

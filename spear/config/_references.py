@@ -1,0 +1,77 @@
+"""Names that are used twice, names that nothing has, and routes that nothing reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from ._model import Route, RouteMatch
+from ._positions import Path
+from ._report import Report, did_you_mean
+from ._sections import Table
+
+
+def check_references(report: Report, top: Table, sections: Mapping[str, Any]) -> None:
+    """Names that are used twice, or that nothing has."""
+    for key, field in (("credentials", "name"), ("backends", "name"), ("tasks", "id")):
+        _unique(report, top, key, field)
+    credentials = _written(top, "credentials", "name")
+    backends = _written(top, "backends", "name")
+    for at, item in _tables_of(top, "backends"):
+        _known_names(report, item.get("credentials"), (*at, "credentials"), credentials, "[[spear.credentials]]")
+    for at, item in _tables_of(top, "tasks"):
+        _known_names(report, item.get("allow_backends"), (*at, "allow_backends"), backends, "[[spear.backends]]")
+    _models(report, top, sections)
+    _unreachable(report, sections["routes"])
+
+
+def _models(report: Report, top: Table, sections: Mapping[str, Any]) -> None:
+    instances = sections["backends"]
+    if not instances or any(each is None or not each.answers_to for each in instances):
+        return  # one that is bound to no model may answer to any
+    known = {name for each in instances for name in each.answers_to}
+    for at, item in _tables_of(top, "routes"):
+        _known_names(report, item.get("fallback"), (*at, "fallback"), known, "the models of [[spear.backends]]")
+        match = item.get("match")
+        if isinstance(match, dict) and isinstance(match.get("model_class"), str) and match["model_class"] not in known:
+            hint = did_you_mean(match["model_class"], known)
+            report.add((*at, "match", "model_class"), f"no backend has this model or class{hint}")
+
+
+def _unreachable(report: Report, routes: list[Route | None]) -> None:
+    for index, later in enumerate(routes):
+        for number, earlier in enumerate(routes[:index]):
+            if later and earlier and _covers(earlier.match, later.match):
+                message = f"is never reached: spear.routes[{number}] matches all that it matches, and the first wins"
+                report.add(("spear", "routes", index), message)
+                break
+
+
+def _covers(earlier: RouteMatch, later: RouteMatch) -> bool:
+    return earlier.operation in {None, later.operation} and earlier.model_class in {None, later.model_class}
+
+
+def _unique(report: Report, top: Table, key: str, field: str) -> None:
+    seen: dict[str, Path] = {}
+    for at, item in _tables_of(top, key):
+        name = item.get(field)
+        if isinstance(name, str) and seen.setdefault(name, at) != at:
+            first = f"spear.{key}[{seen[name][-1]}]"
+            report.add((*at, field), f"is the {field} of {first} already; each needs its own")
+
+
+def _known_names(report: Report, names: object, path: Path, known: Collection[str], where: str) -> None:
+    for index, name in enumerate(names if isinstance(names, list) else ()):
+        if isinstance(name, str) and name not in known:
+            hint = did_you_mean(name, known, otherwise="there are:") or "; there is none"
+            report.add((*path, index), f"is not among {where}{hint}")
+
+
+def _tables_of(top: Table, key: str) -> list[tuple[Path, Table]]:
+    value = top.get(key)
+    items = enumerate(value if isinstance(value, list) else ())
+    return [(("spear", key, index), item) for index, item in items if isinstance(item, dict)]
+
+
+def _written(top: Table, key: str, field: str) -> set[str]:
+    return {item[field] for _, item in _tables_of(top, key) if isinstance(item.get(field), str)}

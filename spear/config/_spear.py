@@ -1,0 +1,272 @@
+"""The `[spear]` layout: everything that is wrong is a problem, nothing is skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from spear.ir import Limits
+from spear.secrets import Secret
+
+from ._credentials import UnusableCredential, from_environment, from_file, is_variable_name
+from ._model import (
+    Config,
+    Credential,
+    GuestLimits,
+    InstanceConfig,
+    LogConfig,
+    Price,
+    Route,
+    RouteMatch,
+    RouterLimits,
+    TaskConfig,
+    Timeouts,
+)
+from ._positions import Path
+from ._read import Document, describe
+from ._references import check_references
+from ._report import Report, did_you_mean
+from ._sections import Table, build, durations, keys_of, only_known, table, tables
+
+POLICIES: Final = frozenset({"weighted_random", "round_robin", "weighted_round_robin", "least_inflight", "priority"})
+_POLICIES_LATER = frozenset({"ewma_latency", "peak_ewma", "consistent_hash", "cheapest"})
+
+# Settings of the design that this version does not have: said plainly, never ignored.
+_LATER_TOP = frozenset(
+    [
+        "on_exhausted",
+        "decisions",
+        "hedge",
+        "mirror",
+        "retry",
+        "breaker",
+        "outlier",
+        "probe",
+        "limits",
+        "budgets",
+        "redis",
+        "filter",
+        "simulate",
+    ]
+)
+_LATER_BACKEND = frozenset(
+    [
+        "breaker",
+        "outlier",
+        "probe",
+        "hedge",
+        "mirror",
+        "budget",
+        "key_pool",
+        "key_policy",
+        "slow_start",
+        "group",
+        "quota_group",
+        "rpm",
+        "tpm",
+    ]
+)
+_LATER_LIMITS = frozenset(["rpm", "tpm", "rpd", "tpd", "input_tpm", "output_tpm"])
+_LATER_CREDENTIAL = frozenset(["limits", "rpm", "tpm", "weight", "budget"])
+_LATER_ROUTE = frozenset(
+    [
+        "hedge",
+        "mirror",
+        "spill",
+        "continuation",
+        "on_exhausted",
+        "max_attempts",
+        "retry",
+        "hash_key",
+        "load_bound",
+        "filter",
+        "budget",
+        "limits",
+    ]
+)
+_LATER_TASK = frozenset(["budget", "limits", "policy"])
+
+_DURATIONS = ("connect", "first_event", "idle", "total")
+
+
+def read(document: Document, environ: Mapping[str, str]) -> Config:
+    """A `Config`; raises `ConfigError` with all problems."""
+    report, top, path = document.report, table(document.report, document.data, (), "spear"), ("spear",)
+    known = keys_of(Config, without=("layout", "skipped", "warnings", "origin"))
+    top = only_known(report, top, path, known, _LATER_TOP)
+    backends = [_backend(report, item, at) for at, item in tables(report, top, path, "backends")]
+    used = {name for backend in backends if backend for name in backend.credentials}
+    sections: Table = {
+        "router": _limits(report, RouterLimits, top, "router", ("default_timeout_s",)),
+        "guests": _limits(report, GuestLimits, top, "guests", ("timeout_s",)),
+        "log": _limits(report, LogConfig, top, "log", ()),
+        "credentials": [
+            _credential(report, *each, document, environ, used) for each in _items(report, top, "credentials")
+        ],
+        "routes": [_route(report, *each) for each in _items(report, top, "routes")],
+        "tasks": [_task(report, *each) for each in _items(report, top, "tasks")],
+        "backends": backends,
+    }
+    scalars = build(report, Config, {key: top[key] for key in ("default_policy", "debug_raw") if key in top}, path)
+    _policy(report, top, path, "default_policy")
+    check_references(report, top, sections)
+    if not top.get("backends"):
+        report.warn(path, "no backend is configured: every request will be refused")
+    report.raise_if_any()
+    assert scalars is not None
+    whole = {key: tuple(value) if isinstance(value, list) else value for key, value in sections.items()}
+    return scalars.model_copy(update={**whole, "warnings": report.warnings, "origin": report.origin(path)})
+
+
+def _items(report: Report, top: Table, key: str) -> list[tuple[Path, Table]]:
+    return list(tables(report, top, ("spear",), key))
+
+
+def _limits(report: Report, model: type[Any], top: Table, key: str, seconds: tuple[str, ...]) -> Any:
+    path = ("spear", key)
+    values = only_known(report, table(report, top, ("spear",), key), path, keys_of(model))
+    values = durations(report, values, path, seconds, zero=model is GuestLimits)
+    if model is GuestLimits and values.get("timeout_s") == 0:
+        values["timeout_s"] = None
+    return build(report, model, values, path)
+
+
+def _credential(
+    report: Report, path: Path, values: Table, document: Document, environ: Mapping[str, str], used: Collection[str]
+) -> Credential | None:
+    values = only_known(report, values, path, ("name", "env", "file", "quota_group"), _LATER_CREDENTIAL)
+    sources = [key for key in ("env", "file") if key in values]
+    if len(sources) != 1:
+        report.add(path, f"has {'both' if sources else 'neither'} `env` and `file`; expected exactly one of them")
+        return None
+    kind = sources[0]
+    place = values.pop(kind)
+    if not isinstance(place, str) or not place.strip():
+        report.add((*path, kind), f"is {'empty' if place == '' else describe(place)}; expected a string")
+        return None
+    if kind == "env" and not is_variable_name(place):
+        report.add(
+            (*path, kind),
+            "is not the name of an environment variable (letters, digits, _); the key itself never stands here",
+        )
+        return None
+    _name(report, values, path)
+    credential = build(report, Credential, {**values, "source": f"{kind}:{place}"}, path)
+    if credential is None or credential.name not in used:
+        return credential
+    try:
+        value = from_environment(place, environ) if kind == "env" else from_file(document.folder / place)
+    except UnusableCredential as error:
+        report.add((*path, kind), str(error))
+        return None
+    return credential.model_copy(update={"value": value})
+
+
+def _backend(report: Report, values: Table, path: Path) -> InstanceConfig | None:
+    values = only_known(report, values, path, keys_of(InstanceConfig), _LATER_BACKEND)
+    url = values.pop("base_url", None)
+    if url is not None:
+        url = checked_url(report, url, (*path, "base_url"))
+    _name(report, values, path)
+    for key, model, later in (("limits", Limits, _LATER_LIMITS), ("price", Price, ()), ("timeouts", Timeouts, ())):
+        if isinstance(values.get(key), dict):
+            values[key] = only_known(report, values[key], (*path, key), keys_of(model), later)
+    if isinstance(values.get("timeouts"), dict):
+        clocks = dict(values["timeouts"])
+        if clocks.get("first_event") == "auto":
+            del clocks["first_event"]
+        values["timeouts"] = durations(report, clocks, (*path, "timeouts"), _DURATIONS)
+    for key in ("ops", "transports", "credentials"):
+        _not_empty(report, values, path, key)
+    if isinstance(values.get("credentials"), list) and len(values["credentials"]) > 1:
+        report.add((*path, "credentials"), "names several keys; key pools are not supported by this version: name one")
+    if isinstance(values.get("options"), dict):
+        no_secrets(report, values["options"], (*path, "options"))
+    instance = build(report, InstanceConfig, values, path)
+    return instance and instance.model_copy(update={"base_url": url, "origin": report.origin(path)})
+
+
+def checked_url(report: Report, value: object, path: Path) -> Secret | None:
+    """The address as a secret. Whether it may be used is for the egress policy to say; here it has to be one."""
+    text = value.reveal() if isinstance(value, Secret) else value
+    problem = ""
+    if not isinstance(text, str):
+        problem = describe(text)
+    elif not text.isprintable() or " " in text or not text:
+        problem = "empty" if not text else "a string with blanks or control characters"
+    else:
+        try:
+            parts = urlsplit(text)
+            parts.port  # noqa: B018 -- raises on a port that is none
+            problem = "" if parts.scheme else "a string without a scheme"
+        except ValueError:
+            problem = "not a URL"
+    if problem:
+        report.add(path, f'is {problem}; expected a URL such as "https://host/v1" (what stands there is not shown)')
+        return None
+    return Secret(str(text))
+
+
+def no_secrets(report: Report, options: Mapping[str, Any], path: Path) -> None:
+    """Options are shown in explanations, so that no key may stand in them."""
+    for key, value in options.items():
+        if key.lower() in {"api_key", "apikey", "token", "secret", "password", "authorization", "base_url", "url"}:
+            report.add((*path, key), "does not belong into options, which are shown; use `credentials` or `base_url`")
+        elif isinstance(value, dict):
+            no_secrets(report, value, (*path, key))
+
+
+def _route(report: Report, path: Path, values: Table) -> Route | None:
+    values = only_known(report, values, path, keys_of(Route), _LATER_ROUTE)
+    if isinstance(values.get("match"), dict):
+        values["match"] = only_known(report, values["match"], (*path, "match"), keys_of(RouteMatch))
+    for key in ("policy", "within_level"):
+        _policy(report, values, path, key)
+    if isinstance(values.get("allow_policies"), list):
+        for index, name in enumerate(values["allow_policies"]):
+            _check_policy(report, name, (*path, "allow_policies", index))
+    for key in ("allow_policies", "fallback"):
+        _not_empty(report, values, path, key)
+    if "within_level" in values:
+        if values.get("policy") != "priority":
+            report.add((*path, "within_level"), 'has a meaning only beside policy = "priority"')
+        elif values["within_level"] == "priority":
+            report.add((*path, "within_level"), "is the policy that makes the levels; expected another one")
+    route = build(report, Route, values, path)
+    return route and route.model_copy(update={"origin": report.origin(path)})
+
+
+def _task(report: Report, path: Path, values: Table) -> TaskConfig | None:
+    values = only_known(report, values, path, keys_of(TaskConfig), _LATER_TASK)
+    task = build(report, TaskConfig, values, path)
+    return task and task.model_copy(update={"origin": report.origin(path)})
+
+
+def _name(report: Report, values: Table, path: Path) -> None:
+    name = values.get("name")
+    if isinstance(name, str) and name and (name != name.strip() or not name.isprintable()):
+        report.add((*path, "name"), "has blanks around it or unprintable characters; expected a plain name")
+
+
+def _not_empty(report: Report, values: Table, path: Path, key: str) -> None:
+    if values.get(key) == []:
+        report.add((*path, key), "is an empty list; name at least one, or leave the key out")
+
+
+def _policy(report: Report, values: Table, path: Path, key: str) -> None:
+    if key in values:
+        _check_policy(report, values[key], (*path, key))
+
+
+def _check_policy(report: Report, name: object, path: Path) -> None:
+    if not isinstance(name, str):
+        return  # the model says so
+    if name in _POLICIES_LATER:
+        report.add(path, f"the policy {name} is not supported by this version; expected one of {_listed(POLICIES)}")
+    elif name not in POLICIES:
+        report.add(path, f"is no policy{did_you_mean(name, POLICIES)}")
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names))
