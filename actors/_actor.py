@@ -8,8 +8,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-import trio
-
 from ._accepts import accepted_types
 from ._backoff import Backoff
 from ._plan import Restart
@@ -48,12 +46,10 @@ class Sink(Protocol[T_contra]):
 class Context(Generic[M]):
     """What an actor knows of itself. Each loop and the lifespan have their own."""
 
-    __slots__ = ("_busy", "_cell", "_scope", "deadline")
+    __slots__ = ("_cell", "deadline")
 
     def __init__(self, cell: Cell[M]) -> None:
         self._cell = cell
-        self._scope: trio.CancelScope | None = None
-        self._busy: object = None  # a tuple of the message while there is a turn
         self.deadline = math.inf
         """The asker's effective deadline on Trio's clock, inf if there is none: pass it upstream."""
 

@@ -38,6 +38,24 @@ BATCH = 32  # turns without a checkpoint of the loop itself
 current_cell: ContextVar[Cell[Any] | None] = ContextVar("actors.current_cell", default=None)
 
 
+class Loop(Generic[M]):
+    """One loop of a cell, and the turn it is in."""
+
+    __slots__ = ("busy", "ctx", "scope", "spent")
+
+    def __init__(self, cell: Cell[M]) -> None:
+        self.ctx = Context(cell)
+        self.scope: trio.CancelScope | None = None
+        self.busy: object = NOTHING  # the message, during a turn
+        self.spent = False  # its scope was cancelled. (CancelScope.cancel_called would ask the clock each time.)
+
+    def cancel(self) -> None:
+        """Cancel the turn it is in, if any."""
+        if self.busy is not NOTHING and self.scope is not None:
+            self.spent = True
+            self.scope.cancel()
+
+
 class Cell(Generic[M]):
     __slots__ = (
         "_exit_event", "_gone_event", "actor", "alive", "askable", "cancelled_at", "cancelled_turns", "context",
@@ -64,7 +82,7 @@ class Cell(Generic[M]):
         self.status: Status = "starting"
         self.incarnation = -1
         self.failures = 0  # in a row, for the backoff
-        self.last_error: Exception | None = None
+        self.last_error: str | None = None  # text only: an exception keeps frames, and these keep messages
         self.final: Reason | None = None  # set once it is to end for good
         self.exit: Exit | None = None
         self.restarting = False  # being stopped so that a repair can start it again
@@ -77,11 +95,11 @@ class Cell(Generic[M]):
         # of the incarnation
         self.alive = False
         self.task: trio.lowlevel.Task | None = None
-        self.actor: Actor[M] | None = None
+        self.actor: Any = None  # an Actor[M] while there is one
         self.scope: trio.CancelScope | None = None
         self.nursery: trio.Nursery | None = None
         self.context: contextvars.Context | None = None
-        self.loops: list[Context[M]] = []
+        self.loops: list[Loop[M]] = []
         self.crash: Exception | None = None
         self.started_at = math.nan
         self.cancelled_at = math.inf
@@ -153,11 +171,19 @@ class Cell(Generic[M]):
                 await self._turns(NOTHING)
             else:
                 self.context = contextvars.copy_context()
-                async with trio.open_nursery() as self.nursery:
-                    self.mailbox.resume(spare=self.spec.concurrency - 1)
-                    await self._turns(NOTHING)
+                await self._serve_many()
         finally:
             self._leave()
+
+    async def _serve_many(self) -> None:
+        try:
+            async with trio.open_nursery() as self.nursery:
+                self.mailbox.resume(spare=self.spec.concurrency - 1)
+                await self._turns(NOTHING)
+        except BaseExceptionGroup as group:  # loops keep their exceptions, so this is a KeyboardInterrupt or so
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from group.exceptions[0].__cause__
+            raise
 
     def _leave(self) -> None:
         """The loops are over: from here the lifespan's exit has its own time."""
@@ -166,7 +192,6 @@ class Cell(Generic[M]):
         if self.status == "running":
             self.status = "stopping"
         assert self.scope is not None
-        assert self.actor is not None
         if not self.hard and type(self.actor).lifespan is not Actor.lifespan:
             self.scope.deadline = trio.current_time() + self.leave_time()
 
@@ -187,8 +212,8 @@ class Cell(Generic[M]):
 
     async def _turns(self, item: object) -> None:
         mailbox = self.mailbox
-        ctx = Context(self)
-        self.loops.append(ctx)
+        loop = Loop(self)
+        self.loops.append(loop)
         try:  # noqa: PLW0717 -- a crash may come from anywhere in a loop
             while True:
                 if item is NOTHING:
@@ -198,14 +223,15 @@ class Cell(Generic[M]):
                 if item is END:
                     return
                 first, item = item, NOTHING
-                with trio.CancelScope() as ctx._scope:
-                    item = await self._run(first, ctx, ctx._scope)
+                loop.spent = False
+                with trio.CancelScope() as loop.scope:
+                    item = await self._run(first, loop)
         except Exception as exc:  # noqa: BLE001 -- what was left of a group once its cancellations were taken out
             self._crash(exc)
         finally:
-            self.loops.remove(ctx)
+            self.loops.remove(loop)
 
-    async def _run(self, item: object, ctx: Context[M], scope: trio.CancelScope) -> object:
+    async def _run(self, item: object, loop: Loop[M]) -> object:
         """Turns in one scope. END, or NOTHING once the scope is spent."""
         mailbox = self.mailbox
         turns = 0
@@ -213,8 +239,8 @@ class Cell(Generic[M]):
             if mailbox.halted:
                 self._hand_back(item)
                 return END
-            await self._turn(item, ctx, scope)
-            if scope.cancel_called:
+            await self._turn(item, loop)
+            if loop.spent:
                 return NOTHING
             turns += 1
             if turns == BATCH:
@@ -226,57 +252,58 @@ class Cell(Generic[M]):
                 item = await mailbox.wait()
         return END
 
-    async def _turn(  # noqa: C901 -- one line per way in which a turn can end
-        self, item: Any, ctx: Context[M], scope: trio.CancelScope
-    ) -> None:
-        actor = self.actor
-        assert actor is not None
+    async def _turn(self, item: Any, loop: Loop[M]) -> None:
         kind = type(item)
         if kind is Ask or kind is StreamAsk:
-            if not item.begin(scope):
+            if not item.begin(loop):
                 self.skipped += 1
                 self.mailbox.in_hand -= 1
                 return
-            ask = item
-            msg = item.msg
-            ctx.deadline = item.deadline
+            loop.ctx.deadline = item.deadline
+            msg, ask = item.msg, item
         else:
-            ask = None
-            msg = item
-            ctx.deadline = math.inf
+            loop.ctx.deadline = math.inf
+            msg, ask = item, None
+        loop.busy = msg
         hooks = self.owner.hooks
         if hooks.turn_started:
             hooks.fire("turn_started", self.path, msg)
-        ctx._busy = (msg,)
         error: BaseException | None = None
         try:
-            value = await (actor.handle_stream(msg, item, ctx) if kind is StreamAsk else actor.handle(msg, ctx))
-        except self.rejects as exc:
-            error = exc
-            self.rejected += 1
-            if ask is not None:
-                ask.fail(exc)
-        except Exception as exc:  # noqa: BLE001 -- a crash: reported to the asker and to the supervisor
-            error = exc
-            self.crashed += 1
-            if ask is not None:
-                ask.fail(_crashed(self.path, exc))
-            self._crash(exc)
+            if kind is StreamAsk:
+                value: object = await self.actor.handle_stream(msg, item, loop.ctx)
+            else:
+                value = await self.actor.handle(msg, loop.ctx)
         except BaseException as exc:
             error = exc
-            self.cancelled_turns += 1
-            if ask is not None:
-                ask.fail(self.stopped())
-            raise
+            self._turn_failed(ask, exc)
+            if not isinstance(exc, Exception):
+                raise
         else:
             self.handled += 1
             if ask is not None:
                 ask.reply(value)
         finally:
             self.mailbox.in_hand -= 1
-            ctx._busy = None
+            loop.busy = NOTHING
             if hooks.turn_finished:
                 hooks.fire("turn_finished", self.path, msg, error)
+            del error  # it holds this frame
+
+    def _turn_failed(self, ask: Ask | StreamAsk | None, exc: BaseException) -> None:
+        answer: Exception
+        if isinstance(exc, self.rejects):
+            self.rejected += 1
+            answer = exc
+        elif isinstance(exc, Exception):
+            self.crashed += 1
+            answer = _crashed(self.path, exc)
+            self._crash(exc)
+        else:
+            self.cancelled_turns += 1
+            answer = self.stopped()
+        if ask is not None:
+            ask.fail(answer)
 
     def _hand_back(self, item: Any) -> None:
         """It was given to a loop that may not start it any more: back to the head of the queue, if it can be."""
@@ -304,9 +331,8 @@ class Cell(Generic[M]):
         """Loops end now; running turns see Cancelled. The lifespan is then left in peace."""
         self.mailbox.halt()
         self.cancelled_at = min(self.cancelled_at, trio.current_time())
-        for ctx in self.loops:
-            if ctx._busy is not None and ctx._scope is not None:
-                ctx._scope.cancel()
+        for loop in self.loops:
+            loop.cancel()
 
     def cancel(self, *, hard: bool) -> None:
         """Stop this incarnation: its turns, and if it is starting or this is hard, its lifespan, too."""
@@ -339,7 +365,7 @@ class Cell(Generic[M]):
         self.status = "exited"
         self.exit = Exit(self.path, reason, error)
         if error is not None:
-            self.last_error = error
+            self.last_error = describe(error)
         if self._exit_event is not None:
             self._exit_event.set()
         return self.exit
@@ -381,7 +407,7 @@ class Cell(Generic[M]):
 
     def snapshot(self) -> Node:
         mailbox = self.mailbox
-        busy = next((ctx._busy[0] for ctx in self.loops if isinstance(ctx._busy, tuple)), NOTHING)
+        busy = next((loop.busy for loop in self.loops if loop.busy is not NOTHING), NOTHING)
         return Node(
             path=self.path,
             kind="actor",
@@ -398,7 +424,7 @@ class Cell(Generic[M]):
             discarded=self.discarded,
             running=mailbox.in_hand,
             restarts=self.restarts,
-            last_error=None if self.last_error is None else describe(self.last_error),
+            last_error=self.last_error,
             uptime=trio.current_time() - self.started_at if self.status in ("running", "stopping", "hung") else 0.0,
             busy_with=None if busy is NOTHING else type(busy).__name__,
             state=self._observe(),

@@ -9,6 +9,8 @@ synchronously when it gives up, so that the happy path pays nothing for it. Stat
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import outcome
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
@@ -16,6 +18,10 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 from ._mailbox import Mailbox
 
 __all__ = ["Ask", "StreamAsk"]
+
+
+class Turn(Protocol):
+    def cancel(self) -> None: ...
 
 
 class Ask:
@@ -27,7 +33,7 @@ class Ask:
         self.mailbox = mailbox
         self.msg = msg
         self.task: Task | None = current_task()  # None: answered, or given up
-        self.turn: trio.CancelScope | None = None
+        self.turn: Turn | None = None
         self.deadline = trio.current_effective_deadline()
 
     async def answer(self) -> object:
@@ -41,7 +47,7 @@ class Ask:
             self.mailbox.unpark(self)
         return Abort.SUCCEEDED
 
-    def begin(self, turn: trio.CancelScope | None) -> bool:
+    def begin(self, turn: Turn | None) -> bool:
         """False if the asker has gone: the turn must not start."""
         if self.task is None:
             return False
@@ -73,7 +79,7 @@ class StreamAsk:
 
     def __init__(self, msg: object, buffer: int) -> None:
         self.msg = msg
-        self.turn: trio.CancelScope | None = None
+        self.turn: Turn | None = None
         self.deadline = trio.current_effective_deadline()
         self.given_up = False
         self.error: Exception | None = None
@@ -94,7 +100,7 @@ class StreamAsk:
         if self.turn is not None:
             self.turn.cancel()
 
-    def begin(self, turn: trio.CancelScope | None) -> bool:
+    def begin(self, turn: Turn | None) -> bool:
         if self.given_up:
             return False
         self.turn = turn

@@ -75,7 +75,7 @@ class Supervisor:
         self._over = False  # it has ended
         self._failure: RestartLimitExceeded | None = None
         self._opened_at = trio.current_time()
-        self._last_error: Exception | None = None
+        self._last_error: str | None = None
 
     def __repr__(self) -> str:
         return f"<Supervisor {self.path} of {len(self._children)}>"
@@ -160,7 +160,7 @@ class Supervisor:
             kind="supervisor",
             status="stopping" if self._closing else "running",
             restarts=self._restart_count,
-            last_error=None if self._last_error is None else describe(self._last_error),
+            last_error=self._last_error,
             uptime=trio.current_time() - self._opened_at,
             children=tuple(cell.snapshot() for cell in self._children.values()),
         )
@@ -171,7 +171,7 @@ class Supervisor:
         """One incarnation is over. Decide what that means."""
         error = failures[-1] if failures else None
         if error is not None:
-            cell.last_error = self._last_error = error
+            cell.last_error = self._last_error = describe(error)
         if cell.final is not None:
             self._end(cell, "crashed" if cell.final == "finished" and error is not None else cell.final, error)
         elif cell.incarnation == 0 and not cell.was_started:
