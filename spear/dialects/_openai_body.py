@@ -21,7 +21,7 @@ def result_from_body(value: JsonValue) -> tuple[ChatResult, Usage]:
     """Any JSON value. `usage.estimated` where the body has no complete count (its `usage`, if any, is then in the
     result's `extra`); `fill_usage` puts an estimate there."""
     if type(value) is not dict:
-        return ChatResult.model_construct(choices=(), extra={"result": value}), _NO_COUNT
+        return ChatResult(choices=(), extra={"result": value}), _NO_COUNT
     choices: tuple[ChatChoice, ...] = ()
     usage = _NO_COUNT
     extra: Wire = {}
@@ -34,8 +34,7 @@ def result_from_body(value: JsonValue) -> tuple[ChatResult, Usage]:
                 extra[key] = item
         else:
             extra[key] = item
-    # model_construct, here and below: every type was just looked at, and the values are JSON already.
-    return ChatResult.model_construct(choices=choices, extra=extra), usage
+    return ChatResult(choices=choices, extra=extra), usage
 
 
 def body_from_result(result: ChatResult, usage: Usage) -> Wire:
@@ -63,7 +62,7 @@ def _choice_from_wire(wire: Wire) -> ChatChoice:
             reason = value
         else:
             extra[key] = value
-    return ChatChoice.model_construct(index=index, message=message, finish_reason=reason, extra=extra)
+    return ChatChoice(index=index, message=message, finish_reason=reason, extra=extra)
 
 
 def _choice_to_wire(choice: ChatChoice) -> Wire:
@@ -94,9 +93,7 @@ def _usage_from_wire(value: JsonValue) -> Usage:
     details = extra.get("prompt_tokens_details")
     if type(details) is dict and (cached := _count(details.get("cached_tokens"))) is not None:
         extra["prompt_tokens_details"] = {key: item for key, item in details.items() if key != "cached_tokens"}
-    return Usage.model_construct(
-        input_tokens=received, output_tokens=sent, cached_tokens=cached, estimated=False, extra=extra
-    )
+    return Usage(input_tokens=received, output_tokens=sent, cached_tokens=cached, estimated=False, extra=extra)
 
 
 def _usage_to_wire(usage: Usage) -> Wire:

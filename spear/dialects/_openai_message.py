@@ -55,8 +55,7 @@ def message_from_wire(wire: Wire) -> ChatMessage:
             name = value
         else:
             extra[key] = value
-    # model_construct, here and below: every type was just looked at, and the values are JSON already.
-    return ChatMessage.model_construct(
+    return ChatMessage(
         role=role,
         content=content,
         content_parts=None,
@@ -110,10 +109,10 @@ def _call_from_wire(item: JsonValue) -> ToolCall | None:
     name, arguments = function.get("name"), function.get("arguments")
     if type(name) is not str or type(arguments) is not str:
         return None
-    return ToolCall.model_construct(
+    return ToolCall(
         id=call_id,
         type=kind,
-        function=FunctionCall.model_construct(
+        function=FunctionCall(
             name=name,
             arguments=arguments,
             extra={key: value for key, value in function.items() if key not in {"name", "arguments"}},
