@@ -1,1 +1,49 @@
-"""Layer 1: WebAssembly guests as Trio tasks."""
+"""Layer 1: WebAssembly guests as Trio tasks, and the hostcalls they make. Loads wasmtime; import it late.
+
+Map, from the outside in:
+
+    _engine        GuestEngine: load, run; modules in memory; what is shared by all guests
+    _module        bytes -> Module (checks, compile, imports)          _cache        compiled modules on disk
+    _run           one execution, entry rules, outcome                 _execution    its result; GuestTask
+    _termination   the handle that ends a guest                        _errors       what load and run raise
+    _guest         the state of one guest                              _limits       what it may use
+
+    _table         every import: name, signature, function             _linker       its C callbacks
+    _basic         time, random, sleep, log                            _log          log ring
+    _chat          cchat_*                                             _session      session and response state
+    _tool_loop     automatic tool calls; _tool_plan its pure part      _guest_tool   calling a tool in the guest
+    _tool_schema   a tool's name                                       _usage        counting tokens
+    _chat_port     ChatPort: what the runtime gives                    _unavailable  families switched off
+    _fds           descriptor table                                    _epoll        spear_epoll_*, spear_fd_ctl
+    _wasi_files, _wasi_process, _wasi_poll, _wasi_errno                _capture      stdout and stderr
+    _outbuf, _json, _errno                                             conventions of the border
+
+    _fiber         guest calls awaited from a task                     _memory       checked access
+    _slices        who runs next among spinners                        _epoch        the clock that interrupts
+    _binding       the raw C functions of wasmtime; platform check
+
+Upper rows import lower ones. `_binding`, `_fiber` and `_linker` are the only places that deal in addresses.
+"""
+
+from __future__ import annotations
+
+from spear.hostcall._capture import ByteSink as ByteSink
+from spear.hostcall._chat_port import ChatPort as ChatPort
+from spear.hostcall._chat_port import ChatReply as ChatReply
+from spear.hostcall._chat_port import ChatSnapshot as ChatSnapshot
+from spear.hostcall._engine import GuestEngine as GuestEngine
+from spear.hostcall._errors import EngineClosed as EngineClosed
+from spear.hostcall._errors import GuestError as GuestError
+from spear.hostcall._errors import LinkError as LinkError
+from spear.hostcall._errors import ModuleTooLarge as ModuleTooLarge
+from spear.hostcall._errors import NotAModule as NotAModule
+from spear.hostcall._errors import PlatformUnsupported as PlatformUnsupported
+from spear.hostcall._execution import Execution as Execution
+from spear.hostcall._execution import GuestTask as GuestTask
+from spear.hostcall._execution import Status as Status
+from spear.hostcall._limits import Limits as Limits
+from spear.hostcall._log import LogRecord as LogRecord
+from spear.hostcall._log import LogSink as LogSink
+from spear.hostcall._module import Module as Module
+from spear.hostcall._termination import Termination as Termination
+from spear.hostcall._usage import Usage as Usage

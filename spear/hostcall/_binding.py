@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from ctypes import c_bool, c_char_p, c_int32, c_int64, c_size_t, c_uint8, c_uint64, c_void_p
+from ctypes import c_bool, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_uint8, c_uint64, c_void_p
 from importlib import metadata
 from typing import Any, Final
 
@@ -95,7 +95,14 @@ class Instance(ctypes.Structure):
 
 
 class ValUnion(ctypes.Union):
-    _fields_ = [("i32", c_int32), ("i64", c_int64), ("func", Func), ("room", c_uint8 * 24)]
+    _fields_ = [
+        ("i32", c_int32),
+        ("i64", c_int64),
+        ("f32", c_float),
+        ("f64", c_double),
+        ("func", Func),
+        ("room", c_uint8 * 24),
+    ]
 
 
 class Val(ctypes.Structure):
@@ -153,9 +160,7 @@ RAW_SIZE: Final = ctypes.sizeof(ffi.wasmtime_val_raw_t)
 # it returns 0 or a trap, which wasmtime then owns. SUSPENDING is the checked asynchronous form:
 # (env, caller, args, nargs, results, nresults, trap out, continuation out).
 PLAIN = ctypes.CFUNCTYPE(c_size_t, c_void_p, c_void_p, ctypes.POINTER(c_int32), c_size_t)
-SUSPENDING = ctypes.CFUNCTYPE(
-    None, c_void_p, c_void_p, c_size_t, c_size_t, c_size_t, c_size_t, c_size_t, c_size_t
-)
+SUSPENDING = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_size_t, c_size_t, c_size_t, c_size_t, c_size_t, c_size_t)
 
 # Run guest code or take long: let other threads go on.
 future_poll = _prototype(_releasing, "wasmtime_call_future_poll", c_bool, c_void_p)
@@ -170,9 +175,7 @@ store_limiter = _prototype(
 )
 set_epoch_deadline = _prototype(_holding, "wasmtime_context_set_epoch_deadline", None, c_void_p, c_uint64)
 # The header gives this one an error to return; the function behind it returns nothing, so there is nothing to read.
-epoch_yield = _prototype(
-    _holding, "wasmtime_context_epoch_deadline_async_yield_and_update", None, c_void_p, c_uint64
-)
+epoch_yield = _prototype(_holding, "wasmtime_context_epoch_deadline_async_yield_and_update", None, c_void_p, c_uint64)
 increment_epoch = _prototype(_holding, "wasmtime_engine_increment_epoch", None, c_void_p)
 call_async = _prototype(
     _holding,
@@ -180,9 +183,7 @@ call_async = _prototype(
     c_void_p,
     *(c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p),
 )
-instantiate_async = _prototype(
-    _holding, "wasmtime_instance_pre_instantiate_async", c_void_p, *([c_void_p] * 5)
-)
+instantiate_async = _prototype(_holding, "wasmtime_instance_pre_instantiate_async", c_void_p, *([c_void_p] * 5))
 linker_new = _prototype(_holding, "wasmtime_linker_new", c_void_p, c_void_p)
 linker_delete = _prototype(_holding, "wasmtime_linker_delete", None, c_void_p)
 linker_define_plain = _prototype(
@@ -197,9 +198,7 @@ linker_define_suspending = _prototype(
     c_void_p,
     *(c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_void_p, SUSPENDING, c_void_p, c_void_p),
 )
-linker_instantiate_pre = _prototype(
-    _holding, "wasmtime_linker_instantiate_pre", c_void_p, c_void_p, c_void_p, c_void_p
-)
+linker_instantiate_pre = _prototype(_holding, "wasmtime_linker_instantiate_pre", c_void_p, c_void_p, c_void_p, c_void_p)
 instance_pre_delete = _prototype(_holding, "wasmtime_instance_pre_delete", None, c_void_p)
 export_get = _prototype(
     _holding, "wasmtime_instance_export_get", c_bool, c_void_p, c_void_p, c_char_p, c_size_t, c_void_p

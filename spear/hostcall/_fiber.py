@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, Final
 from trio.lowlevel import enable_ki_protection
 
 from spear.hostcall import _binding as native
+from spear.hostcall._errno import Refused
 from spear.hostcall._limits import Limits
 from spear.hostcall._slices import Slices
 
@@ -265,7 +266,11 @@ class Fiber:
                     self._poll()
                 continue
             self._waiting = None
-            frame.finish(await frame.run(self._guest, *frame.arguments))
+            try:
+                result = await frame.run(self._guest, *frame.arguments)
+            except Refused as refused:
+                result = refused.errno
+            frame.finish(result)
             if slices.spent:
                 await slices.stand_back()
             self._poll()

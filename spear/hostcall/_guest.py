@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from ctypes import byref
 
+from spear.hostcall import _binding as native
+from spear.hostcall._capture import Capture
+from spear.hostcall._chat_port import ChatPort
+from spear.hostcall._fds import FdTable
 from spear.hostcall._fiber import Fiber, Runtime
 from spear.hostcall._limits import Limits
 from spear.hostcall._log import LogRing
 from spear.hostcall._memory import GuestMemory
+from spear.hostcall._usage import Usage
+from spear.hostcall._wasi_files import StdFds
 
 
 class Exited(Exception):  # noqa: N818  (an outcome)
@@ -19,27 +25,79 @@ class Exited(Exception):  # noqa: N818  (an outcome)
 
 
 class Stopped(Exception):  # noqa: N818  (an outcome)
-    """The guest was told to end and has now been stopped."""
+    """The guest was told to end, and a hostcall trapped because of it."""
 
 
 class Guest:
     """Made for one execution and thrown away with it. `close` frees the store."""
 
-    __slots__ = ("fiber", "log", "memory", "stop_text")
+    __slots__ = (
+        "chat",
+        "fds",
+        "fiber",
+        "limits",
+        "log",
+        "memory",
+        "stderr",
+        "stdio",
+        "stdout",
+        "stop_text",
+        "table",
+        "tool_depth",
+        "usage",
+    )
 
-    def __init__(self, runtime: Runtime, engine_address: int, limits: Limits, log: LogRing) -> None:
-        self.memory = GuestMemory()
+    def __init__(
+        self,
+        runtime: Runtime,
+        engine_address: int,
+        limits: Limits,
+        log: LogRing,
+        stdout: Capture,
+        stderr: Capture,
+        chat: ChatPort,
+    ) -> None:
+        self.limits = limits
         self.log = log
+        self.stdout = stdout
+        self.stderr = stderr
+        self.chat = chat
+        self.memory = GuestMemory()
+        self.table: native.Table | None = None
+        self.fds = FdTable(limits.open_fds)
+        self.stdio = StdFds(stdout, stderr)
+        self.tool_depth = 0
+        self.usage = Usage()
         self.stop_text: str | None = None  # set from outside: the next hostcall logs it and traps
         self.fiber = Fiber(runtime, self, engine_address, limits)
 
-    def stop(self) -> Stopped:
-        """Note in the log that the guest is being stopped, once."""
-        assert self.stop_text is not None
+    def export(self, instance: native.Instance, name: str) -> native.Extern | None:
+        raw = name.encode()
+        found = native.Extern()
+        if native.export_get(self.fiber.context, byref(instance), raw, len(raw), byref(found)):
+            return found
+        return None
+
+    def attach(self, instance: native.Instance, table_name: str | None) -> None:
+        """Take hold of the instance's memory and function table, as far as it exports them."""
+        memory = self.export(instance, "memory")
+        if memory is not None and memory.kind == native.EXTERN_MEMORY:
+            self.memory.attach(self.fiber.context, native.Memory.from_buffer_copy(memory.of.memory))
+        table = self.export(instance, table_name) if table_name is not None else None
+        if table is not None:
+            self.table = native.Table.from_buffer_copy(table.of.table)
+
+    def stopped(self) -> Stopped:
+        """The reason to end with when a hostcall finds that the guest was told to stop. Logged once."""
+        text = self.stop_text or ""
         if not isinstance(self.fiber.ending, Stopped):
-            self.log.add("warn", self.stop_text)
-        return Stopped(self.stop_text)
+            self.log.add("warn", text)
+        return Stopped(text)
+
+    def exited(self, code: int) -> Exited:
+        return Exited(code)
 
     def close(self) -> None:
+        self.fds.close_all()
         self.memory.detach()
         self.fiber.close()

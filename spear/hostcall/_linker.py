@@ -27,7 +27,7 @@ def _plain_0(runtime: Runtime, run: Callable[..., int]) -> Any:
     def callback(env: int, caller: int, values: Any, count: int) -> int:
         guest = runtime.current
         if guest.stop_text is not None:
-            return guest.fiber.end(guest.stop())
+            return guest.fiber.end(guest.stopped())
         try:
             values[0] = run(guest)
         except Refused as refused:
@@ -43,7 +43,7 @@ def _plain_1(runtime: Runtime, run: Callable[..., int]) -> Any:
     def callback(env: int, caller: int, values: Any, count: int) -> int:
         guest = runtime.current
         if guest.stop_text is not None:
-            return guest.fiber.end(guest.stop())
+            return guest.fiber.end(guest.stopped())
         try:
             values[0] = run(guest, values[0])
         except Refused as refused:
@@ -59,7 +59,7 @@ def _plain_2(runtime: Runtime, run: Callable[..., int]) -> Any:
     def callback(env: int, caller: int, values: Any, count: int) -> int:
         guest = runtime.current
         if guest.stop_text is not None:
-            return guest.fiber.end(guest.stop())
+            return guest.fiber.end(guest.stopped())
         try:
             values[0] = run(guest, values[0], values[STRIDE])
         except Refused as refused:
@@ -75,7 +75,7 @@ def _plain_3(runtime: Runtime, run: Callable[..., int]) -> Any:
     def callback(env: int, caller: int, values: Any, count: int) -> int:
         guest = runtime.current
         if guest.stop_text is not None:
-            return guest.fiber.end(guest.stop())
+            return guest.fiber.end(guest.stopped())
         try:
             values[0] = run(guest, values[0], values[STRIDE], values[2 * STRIDE])
         except Refused as refused:
@@ -96,7 +96,7 @@ def _plain_any(runtime: Runtime, call: Hostcall) -> Any:
     def callback(env: int, caller: int, values: Any, count: int) -> int:
         guest = runtime.current
         if guest.stop_text is not None:
-            return guest.fiber.end(guest.stop())
+            return guest.fiber.end(guest.stopped())
         try:
             base = ctypes.addressof(values.contents) if count else 0
             arguments = [
@@ -129,7 +129,7 @@ def _suspending(runtime: Runtime, call: Hostcall) -> Any:
     ) -> None:
         guest = runtime.current
         if guest.stop_text is not None:
-            guest.fiber.refuse(guest.stop(), trap_out, continuation)
+            guest.fiber.refuse(guest.stopped(), trap_out, continuation)
             return
         arguments = tuple(kind.from_address(args + offset).value for kind, offset in readers)
         guest.fiber.suspend(run, arguments, results, continuation)
@@ -150,9 +150,7 @@ class Linker:
             self._define(runtime, call)
 
     def _define(self, runtime: Runtime, call: Hostcall) -> None:
-        kind = FuncType(
-            [_VAL_TYPES[one]() for one in call.params], [_VAL_TYPES[call.result]()] if call.result else []
-        )
+        kind = FuncType([_VAL_TYPES[one]() for one in call.params], [_VAL_TYPES[call.result]()] if call.result else [])
         module, name = call.module.encode(), call.name.encode()
         if call.suspends:
             define, callback = native.linker_define_suspending, native.SUSPENDING(_suspending(runtime, call))

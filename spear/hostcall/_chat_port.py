@@ -1,0 +1,46 @@
+"""What the runtime gives to the guest side: an async callable that takes a chat session and answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSnapshot:
+    """A session at the moment of one backend call. Read it, do not change it.
+
+    `messages` are dicts with role and content, and tool_calls, tool_call_id, name where they are set. `tools` holds
+    (table index, tool JSON text as the guest wrote it). `params` is the whole parameter map, host keys included.
+    """
+
+    fd: int
+    messages: tuple[Mapping[str, Any], ...]
+    tools: tuple[tuple[int, str], ...]
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """The body a guest shall read, as a JSON object: a success has the key `_spear`, an error body has not.
+
+    `usage` has input_tokens and output_tokens (or prompt_tokens and completion_tokens), and may have total_tokens, cost
+    and estimated. None on a success lets the guest side estimate.
+    """
+
+    body: dict[str, Any]
+    usage: Mapping[str, Any] | None = None
+
+    @property
+    def failed(self) -> bool:
+        return "_spear" not in self.body
+
+
+class ChatPort(Protocol):
+    """Answers one backend call. Failures of routing and backends come as a reply with an error body, not as exceptions.
+
+    Cancelling the call must end everything it started. An exception ends the guest and is raised from `run`.
+    """
+
+    async def __call__(self, session: ChatSnapshot) -> ChatReply: ...
