@@ -18,6 +18,7 @@ from typing import Final
 import trio
 
 from spear.config import InstanceConfig
+from spear.dialects.openai_chat import fill_usage
 from spear.ir import (
     Capabilities,
     ChatChoice,
@@ -45,7 +46,6 @@ from ._protocol import Adapter, Answer, Call, Finished, Host, StreamItem
 
 _INTEGER: Final = re.compile(r"-?[0-9]+")
 _WORD: Final = re.compile(r"\s*\S+\s*|\s+")
-_CHARACTERS_PER_TOKEN: Final = 4
 _MAX_DELAY_MS: Final = 60_000
 _MODEL: Final = "stub"
 
@@ -64,18 +64,6 @@ def reply(chat: ChatRequest) -> ChatChoice:
 def words(text: str) -> list[str]:
     """Cut `text` into one piece for each word, with the blanks after it: the pieces joined are the text."""
     return _WORD.findall(text)
-
-
-def estimate_usage(chat: ChatRequest, choice: ChatChoice) -> Usage:
-    """A token is taken to be four characters, rounded up over all texts of each side."""
-    asked = sum(len(message.text()) for message in chat.messages)
-    assert choice.message is not None
-    answered = len(choice.message.text()) + sum(len(call.function.arguments) for call in choice.message.tool_calls)
-    return Usage(
-        input_tokens=-(-asked // _CHARACTERS_PER_TOKEN),
-        output_tokens=-(-answered // _CHARACTERS_PER_TOKEN),
-        estimated=True,
-    )
 
 
 def _say(text: str) -> ChatChoice:
@@ -138,7 +126,8 @@ class _StubAdapter:
             raise RoutingError(make_error(ErrorCode.MISSING_CAPABILITIES, message, operation=request.operation))
         choice = reply(chat)
         model = self._model or chat.model.strip() or _MODEL
-        return Answer(ChatResult(choices=(choice,)), estimate_usage(chat, choice), model=model)
+        result = ChatResult(choices=(choice,))
+        return Answer(result, fill_usage(Usage(), chat, result), model=model)
 
 
 class _StubKind:

@@ -1,0 +1,105 @@
+"""Sockets for httpcore2's pool, on Trio.
+
+The pool's own network layer leaves the socket to the garbage collector when a TLS handshake is cancelled, and puts a
+deadline on every single read. Here nothing is left open, and there are no deadlines: the clocks of an attempt are
+scopes around all of it. The head of a request waits for the first piece of its body, so that a small request is one
+write.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore2
+import trio
+
+
+class TrioStream(httpcore2.AsyncNetworkStream):
+    def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], sock: Any) -> None:
+        self._stream = stream
+        self._socket = sock
+        self._held = b""
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._held:
+            await self._flush()
+        try:
+            return bytes(await self._stream.receive_some(max_bytes))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise httpcore2.ReadError("the connection was reset") from error
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if self._held:
+            self._held += buffer
+            await self._flush()
+        else:
+            self._held = buffer
+
+    async def _flush(self) -> None:
+        data, self._held = self._held, b""
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise httpcore2.WriteError("the connection was reset") from error
+
+    async def aclose(self) -> None:
+        # Not politely: nobody waits for the goodbye of a peer that is given up.
+        self._held = b""
+        await trio.aclose_forcefully(self._stream)
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> TrioStream:
+        assert isinstance(self._stream, trio.SocketStream)
+        stream = trio.SSLStream(self._stream, ssl_context, server_hostname=server_hostname, https_compatible=True)
+        try:
+            await stream.do_handshake()
+        except BaseException as error:
+            await trio.aclose_forcefully(stream)
+            if isinstance(error, trio.BrokenResourceError):
+                raise httpcore2.ConnectError(_tls_reason(error.__cause__)) from error
+            raise
+        return TrioStream(stream, self._socket)
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable":  # of an idle connection: the peer has closed it
+            return self._socket.fileno() < 0 or self._socket.is_readable()
+        return None  # above all no ssl_object: HTTP/2 is not offered, there is nothing to look up
+
+
+class TrioNetwork(httpcore2.AsyncNetworkBackend):
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> TrioStream:
+        try:
+            # As bytes: the name is ASCII already, and a local name may have an underscore, which IDNA refuses.
+            stream = await trio.open_tcp_stream(host.encode("ascii"), port)
+        except OSError as error:
+            raise httpcore2.ConnectError(_connect_reason(error)) from error
+        return TrioStream(stream, stream.socket)
+
+
+def _connect_reason(error: OSError) -> str:
+    """Without the address, which the text of the error has."""
+    if isinstance(error, socket.gaierror):
+        return "its host name cannot be resolved"
+    cause: BaseException | None = error.__cause__
+    while isinstance(cause, BaseExceptionGroup):  # one for each address of the name
+        cause = cause.exceptions[0]
+    number = cause.errno if isinstance(cause, OSError) else error.errno
+    return os.strerror(number).lower() if number else "no connection"
+
+
+def _tls_reason(cause: BaseException | None) -> str:
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted ({cause.verify_message})"
+    return "the TLS handshake failed"
