@@ -10,6 +10,6 @@
     _provider_text     a provider's error, told in one line
 
 Nothing here does I/O, and everything stands on spear.ir alone. Backends use it towards providers, normalization
-towards guests and clients. A value to translate must be JSON by the rules of `spear.ir.parse_json`; the result shares its
-nested values, so neither is to be changed.
+towards guests and clients. A value to translate must be JSON by the rules of `spear.ir.parse_json`; the result shares
+its nested values, so neither is to be changed.
 """

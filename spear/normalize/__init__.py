@@ -1,0 +1,23 @@
+"""Normalization: from what guests and clients say to the canonical IR, and back. Pure functions.
+
+    _requirements    what a payload requires of a backend; the only place where that is derived
+    _parameters      chat parameters to their typed fields, where they fit
+    _chat_session    a guest's chat session to a request
+    _chat_body       a response to the body and the metrics that a guest reads
+    _openai_request  an OpenAI chat request to a request
+    _openai_answer   a response to OpenAI's body or error object; stream events to chunks
+
+The wire shapes themselves are in `spear.dialects`; here is what each kind of caller may say and gets to see.
+"""
+
+from ._chat_body import body_from_error as body_from_error
+from ._chat_body import body_from_response as body_from_response
+from ._chat_body import metrics_from_response as metrics_from_response
+from ._chat_session import ChatSession as ChatSession
+from ._chat_session import request_from_session as request_from_session
+from ._openai_answer import OpenAIChunks as OpenAIChunks
+from ._openai_answer import openai_body_from_response as openai_body_from_response
+from ._openai_answer import openai_error as openai_error
+from ._openai_request import request_from_openai as request_from_openai
+from ._requirements import requirements_of as requirements_of
+from ._requirements import with_requirements as with_requirements
