@@ -1,0 +1,45 @@
+"""The router: from a request envelope to a response, through a decision that can be explained.
+
+    policies/    who of the candidates: one pure module for each policy
+    _draws       the random numbers of one decision
+    _instance    the live view of one configured instance
+    _facts       what a decision may know of a request
+    _filter      the hard constraints, with reasons
+    _routes      which route, hence which policy and fallback
+    _decide      facts -> Plan
+    _registry    a configuration -> Generation
+    _explain     Plan -> Explanation
+    _failures    what follows from which failure: the table
+    _counts      what is counted
+    _usage       tokens and costs, also where nobody said
+    _desk        what outlives the router's actor
+    _course      one request's attempts, without I/O
+    _invoke      attempts for one answer
+    _relay       attempts for a stream, up to the commit and after it
+    _actor       the actor, and asking it
+
+Everything up to `_explain` is pure: no clock, no I/O, no randomness of its own. Nothing else in the system retries
+or falls back.
+"""
+
+from ._actor import Route as Route
+from ._actor import Router as Router
+from ._actor import RouterMessage as RouterMessage
+from ._actor import RouteStream as RouteStream
+from ._actor import invoke as invoke
+from ._actor import router_spec as router_spec
+from ._actor import stream as stream
+from ._decide import Plan as Plan
+from ._decide import decide as decide
+from ._desk import Desk as Desk
+from ._explain import COLUMNS as COLUMNS
+from ._explain import Considered as Considered
+from ._explain import Explanation as Explanation
+from ._explain import explain as explain
+from ._facts import Facts as Facts
+from ._facts import facts_of as facts_of
+from ._instance import Instance as Instance
+from ._registry import Generation as Generation
+from ._registry import build_generation as build_generation
+from .policies import POLICIES as POLICIES
+from .policies import Memory as Memory

@@ -1,0 +1,47 @@
+"""What the router counts. Plain integers that only grow; those of an instance stand at the instance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from spear.ir import ErrorCode
+
+from ._instance import Instance
+
+
+class Counts:
+    __slots__ = ("attempts", "cancelled", "connect_retries", "errors", "fallbacks", "ok", "refused", "requests")
+
+    def __init__(self) -> None:
+        self.requests = self.ok = self.cancelled = 0
+        self.attempts = self.fallbacks = self.connect_retries = self.refused = 0
+        self.errors: Counter[str] = Counter()
+
+    def failed(self, code: ErrorCode) -> None:
+        self.errors[code.value] += 1
+
+    def observe(self, instances: Iterable[Instance]) -> Mapping[str, object]:
+        """`requests` = ok + errors + cancelled + those still under way. `refused`: full mailboxes that were met."""
+        return {
+            "requests": self.requests,
+            "ok": self.ok,
+            "cancelled": self.cancelled,
+            "errors": dict(self.errors),
+            "attempts": self.attempts,
+            "fallbacks": self.fallbacks,
+            "connect_retries": self.connect_retries,
+            "refused": self.refused,
+            "instances": {each.name: _observe(each) for each in instances},
+        }
+
+
+def _observe(instance: Instance) -> Mapping[str, object]:
+    return {
+        "status": instance.reason or instance.status,
+        "inflight": instance.inflight,
+        "queued": instance.queued,
+        "sent": instance.sent,
+        "failed": instance.failed,
+        "refused": instance.refused,
+    }

@@ -1,0 +1,181 @@
+"""`decide`: who takes a request. Pure: no I/O, no clock, no randomness of its own.
+
+The same generation, instance states, facts, memory, seed and time give the same plan, so any recorded decision can be
+replayed. Nothing is changed here: the caller applies the `Change` that comes with a plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from spear.ir import CanonicalError, ErrorCode, invalid_request, make_error
+
+from ._draws import Draws
+from ._facts import Facts
+from ._filter import Case, Filtered, admit
+from ._instance import Instance
+from ._routes import Route, find_route
+from .policies import POLICIES, Change, Choice, Memory
+
+if TYPE_CHECKING:
+    from ._registry import Generation
+
+RETRY_HINT_MS: Final = 1000
+"""When to ask again, where nothing better is known."""
+_NAMES_SHOWN: Final = 8
+_NOBODY: Final[frozenset[str]] = frozenset()
+
+
+class Plan(NamedTuple):
+    """Refers to the live instances; make an explanation of it at once if it is to be kept. Either `chosen` or `error`
+    is None."""
+
+    generation: int
+    seed: int
+    facts: Facts
+    policy: str
+    candidates: Sequence[Instance]
+    rejected: dict[str, str]
+    chosen: Instance | None = None
+    choice: Choice | None = None
+    change: Change | None = None
+    note: str = ""
+    error: CanonicalError | None = None
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The candidates' names: the chosen one, then the others by their scores, those without a score last."""
+        choice = self.choice
+        if choice is None:
+            return ()
+        sign = 1 if choice.best == "lowest" else -1
+        scores = choice.scores
+
+        def rank(position: int) -> tuple[bool, bool, float]:
+            score = scores[position]
+            return position != choice.position, score is None, sign * (score or 0)
+
+        return tuple(self.candidates[p].name for p in sorted(range(len(self.candidates)), key=rank))
+
+
+def decide(
+    generation: Generation,
+    instances: Sequence[Instance],
+    facts: Facts,
+    memory: Memory,
+    seed: int,
+    now: float,
+    *,
+    exclude: AbstractSet[str] = _NOBODY,
+) -> tuple[Plan, Change | None]:
+    """A plan, and what the policy's memory is to become. `exclude` names instances that were tried already. `now` is
+    Trio's clock."""
+    route = find_route(generation.routes, facts)
+    policy = facts.policy or route.policy_for(facts.operation)
+    refusal = _refuse_policy(facts, route) or _refuse_backend(generation, facts)
+    if refusal is not None:
+        return Plan(generation.number, seed, facts, policy, (), {}, error=refusal), None
+    task = None if facts.task_id is None else generation.tasks.get(facts.task_id)
+    found = admit(instances, Case(facts, task, exclude))
+    if found.code is not None:
+        error = _nobody(generation, facts, found)
+        return Plan(generation.number, seed, facts, policy, (), found.rejected, error=error), None
+    candidates, note = _prefer(found.candidates, facts)
+    name = f"{policy}/{route.options.within_level}" if policy == "priority" else policy
+    key = (name, tuple([each.index for each in candidates]))
+    choice = POLICIES[policy].choose(candidates, facts, memory.get(key), Draws(seed), now, route.options)
+    change = None if choice.state is None else Change(key, choice.state)
+    chosen = candidates[choice.position]
+    note = choice.note if not note else f"{note}; {choice.note}" if choice.note else note
+    return Plan(
+        generation.number, seed, facts, policy, candidates, found.rejected, chosen, choice, change, note
+    ), change
+
+
+def _prefer(candidates: Sequence[Instance], facts: Facts) -> tuple[Sequence[Instance], str]:
+    """Those the request would rather have, if there are any: by name, then by features."""
+    note = ""
+    if facts.preferred_backends:
+        named = [each for each in candidates if each.name in facts.preferred_backends]
+        if named:
+            candidates, note = named, "preferred backends"
+    if facts.preferred_features:
+        able = [each for each in candidates if each.features.issuperset(facts.preferred_features)]
+        if able:
+            candidates, note = able, f"{note} and features" if note else "preferred features"
+    return candidates, note
+
+
+def _refuse_policy(facts: Facts, route: Route) -> CanonicalError | None:
+    """A request's own policy outside the host's bounds is an error, not ignored: whoever names one relies on it."""
+    name = facts.policy
+    if name is None:
+        return None
+    allowed = sorted({*route.allow_policies, route.policy_for(facts.operation)})
+    if name not in allowed:
+        return invalid_request("policy.name", f"not allowed here; allowed: {', '.join(allowed)}").error
+    if facts.policy_options:
+        return invalid_request("policy.options", f"{name} has no options that a request may set").error
+    return None
+
+
+def _refuse_backend(generation: Generation, facts: Facts) -> CanonicalError | None:
+    name = facts.backend
+    if name is None or name in generation.by_name:
+        return None
+    skipped = next((each for each in generation.skipped if each.name == name), None)
+    message = (
+        "the named backend is not configured"
+        if skipped is None
+        else f"the named backend was left out of the configuration: {skipped.reason}"
+    )
+    return make_error(ErrorCode.BACKEND_NOT_ENABLED, message, operation=facts.operation)
+
+
+def _nobody(generation: Generation, facts: Facts, found: Filtered) -> CanonicalError:
+    assert found.code is not None
+    unavailable = found.code in (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.OVERLOADED)
+    return make_error(
+        found.code,
+        _message(generation, facts, found),
+        operation=facts.operation,
+        required=(facts.operation.value, *facts.ops, *facts.features, *facts.transports),
+        candidates_checked=tuple(generation.by_name),
+        rejected_reasons=found.rejected,
+        retry_after_ms=RETRY_HINT_MS if unavailable else None,
+    )
+
+
+def _message(generation: Generation, facts: Facts, found: Filtered) -> str:
+    match found.step:
+        case _ if not found.rejected:
+            return "no backend is configured"
+        case "configured":
+            return "no backend is in service: " + _counted(found.rejected)
+        case "operation":
+            return f"no backend does {facts.operation.value}"
+        case "capabilities":
+            return "no backend has all that the request needs: " + _counted(found.rejected)
+        case "lists" | "rights":
+            return "no backend is left by the lists of the request and the rights of its task: " + _counted(
+                found.rejected
+            )
+        case "binding":
+            bound = (each for each in generation.instances if found.rejected[each.name] == "model_mismatch")
+            names = sorted({name for each in bound for name in each.answers_to})
+            more = ", …" if len(names) > _NAMES_SHOWN else ""
+            return f"no backend has this model; there are: {', '.join(names[:_NAMES_SHOWN])}{more}"
+        case "admission":
+            return "every backend that could take the request is full"
+        case _:
+            return "every backend that could take the request is unavailable: " + _counted(found.rejected)
+
+
+def _counted(rejected: dict[str, str]) -> str:
+    """`2 missing_credential, 1 operation:embeddings`."""
+    counts: dict[str, int] = {}
+    for reason in rejected.values():
+        counts[reason] = counts.get(reason, 0) + 1
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))

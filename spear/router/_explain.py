@@ -1,0 +1,113 @@
+"""A decision, explained: plain values that outlive the live instances, as JSON and as the rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+from spear.ir import CanonicalError, Json
+
+from ._decide import Plan
+from ._instance import Instance
+
+if TYPE_CHECKING:
+    from ._registry import Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """One instance as the decision saw it. `rejected` is the reason, None for a candidate; `rank` counts from 1."""
+
+    backend: str
+    kind: str
+    model: str
+    weight: int
+    priority: int
+    inflight: int
+    queued: int
+    rejected: str | None
+    score: float | None
+    rank: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    request_id: str
+    operation: str
+    model: str
+    policy: str
+    generation: int
+    seed: int
+    chosen: str | None
+    note: str
+    candidates: tuple[Considered, ...]
+    error: CanonicalError | None = None
+
+    def as_json(self) -> dict[str, Json]:
+        fields: dict[str, Json] = {
+            name: getattr(self, name)
+            for name in ("request_id", "operation", "model", "policy", "generation", "seed", "chosen", "note")
+        }
+        candidates: list[Json] = [asdict(each) for each in self.candidates]
+        error = None if self.error is None else self.error.model_dump(mode="json", exclude_defaults=True)
+        return {**fields, "candidates": candidates, "error": error}
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Texts under the titles of `COLUMNS`, in order of preference, the rejected ones last."""
+        for each in sorted(self.candidates, key=lambda c: (c.rank is None, c.rank or 0)):
+            score = "" if each.score is None else f"{each.score:g}"
+            state = "chosen" if each.rank == 1 else each.rejected or "candidate"
+            numbers = map(str, (each.weight, each.priority, each.inflight, each.queued))
+            yield (each.backend, each.kind, each.model, state, score, *numbers)
+
+
+COLUMNS: Final = ("backend", "kind", "model", "state", "score", "weight", "priority", "in flight", "queued")
+
+
+def explain(generation: Generation, plan: Plan, request_id: str) -> Explanation:
+    """Copies what the plan refers to, as it is now."""
+    facts = plan.facts
+    ranks = {name: rank for rank, name in enumerate(plan.order, 1)}
+    scores: dict[str, float | None] = {}
+    if plan.choice is not None:
+        scores = {each.name: score for each, score in zip(plan.candidates, plan.choice.scores, strict=True)}
+    return Explanation(
+        request_id=request_id,
+        operation=facts.operation.value,
+        model=facts.model,
+        policy=plan.policy,
+        generation=plan.generation,
+        seed=plan.seed,
+        chosen=None if plan.chosen is None else plan.chosen.name,
+        note=plan.note,
+        candidates=tuple(
+            _consider(each, _why_not(each, plan, ranks), scores.get(each.name), ranks.get(each.name))
+            for each in generation.instances
+        ),
+        error=plan.error,
+    )
+
+
+def _why_not(instance: Instance, plan: Plan, ranks: dict[str, int]) -> str | None:
+    if instance.name in ranks:
+        return None
+    reason = plan.rejected.get(instance.name)
+    if reason is not None:
+        return reason
+    return "not_considered" if plan.error is not None else "not_preferred"
+
+
+def _consider(instance: Instance, rejected: str | None, score: float | None, rank: int | None) -> Considered:
+    return Considered(
+        backend=instance.name,
+        kind=instance.kind_name,
+        model=instance.own_model,
+        weight=instance.weight,
+        priority=instance.priority,
+        inflight=instance.inflight,
+        queued=instance.queued,
+        rejected=rejected,
+        score=score,
+        rank=rank,
+    )

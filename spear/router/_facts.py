@@ -1,0 +1,188 @@
+"""What a decision may look at: the facts of a request, never its content.
+
+Sizes are estimates made for limits and budgets: a token is taken to be four characters, text counts one byte a
+character. The affinity key stands here only as a hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from spear.ir import (
+    AudioPart,
+    ChatMessage,
+    ChatRequest,
+    EmbeddingsRequest,
+    ImagePart,
+    ImageRequest,
+    InlineMedia,
+    Json,
+    MediaRef,
+    Operation,
+    RequestEnvelope,
+    RequestPayload,
+    SpeechToTextRequest,
+    StoredMedia,
+    TextToSpeechRequest,
+)
+
+_CHARS_PER_TOKEN: Final = 4
+_PREFIX_CHARS: Final = 1024
+
+
+class Sizes(NamedTuple):
+    """`size` is an image's longer side in pixels; `format` and `voice` are what the caller names, else None."""
+
+    chars: int = 0
+    media_bytes: int = 0
+    tool_chars: int = 0
+    output_tokens: int = 0
+    batch: int = 1
+    images: int = 1
+    size: int = 0
+    format: str | None = None
+    voice: str | None = None
+
+
+class Facts(NamedTuple):
+    operation: Operation
+    model: str
+    task_id: str | None
+    backend: str | None
+    allowlist: tuple[str, ...]
+    denylist: tuple[str, ...]
+    ops: tuple[Operation, ...]
+    features: tuple[str, ...]
+    transports: tuple[str, ...]
+    preferred_backends: tuple[str, ...]
+    preferred_features: tuple[str, ...]
+    policy: str | None
+    policy_options: tuple[str, ...]
+    sizes: Sizes
+    input_tokens: int
+    """Estimated."""
+    tokens: int
+    """Estimated, input and the most that was allowed for the output."""
+    affinity: int | None
+    """A hash of the session, else of the task, else of the prompt's beginning."""
+
+    @property
+    def payload_bytes(self) -> int:
+        sizes = self.sizes
+        return sizes.chars + sizes.tool_chars + sizes.media_bytes
+
+
+def facts_of(request: RequestEnvelope) -> Facts:
+    routing, needs, policy = request.routing, request.requirements, request.policy
+    sizes = _sizes(request.payload)
+    input_tokens = estimate_tokens(sizes.chars + sizes.tool_chars)
+    return Facts(
+        operation=request.operation,
+        model=request.model,
+        task_id=request.task_id,
+        backend=routing.backend,
+        allowlist=routing.allowlist,
+        denylist=routing.denylist,
+        ops=needs.required_ops,
+        features=needs.required_features,
+        transports=needs.required_transports,
+        preferred_backends=needs.preferred_backends,
+        preferred_features=needs.preferred_features,
+        policy=None if policy is None else policy.name,
+        policy_options=() if policy is None else tuple(policy.options),
+        sizes=sizes,
+        input_tokens=input_tokens,
+        tokens=input_tokens + sizes.output_tokens,
+        affinity=_affinity(request),
+    )
+
+
+def estimate_tokens(chars: int) -> int:
+    """Rounded up."""
+    return -(-chars // _CHARS_PER_TOKEN)
+
+
+def _sizes(payload: RequestPayload) -> Sizes:
+    match payload:
+        case ChatRequest():
+            return _chat_sizes(payload)
+        case EmbeddingsRequest(input=texts):
+            return Sizes(chars=sum(map(len, texts)), batch=len(texts))
+        case ImageRequest():
+            media = _media_bytes(payload.image) + _media_bytes(payload.mask)
+            return Sizes(
+                chars=len(payload.prompt), media_bytes=media, images=payload.n or 1, size=_longer_side(payload.size)
+            )
+        case SpeechToTextRequest():
+            return Sizes(chars=len(payload.prompt or ""), media_bytes=_media_bytes(payload.audio))
+        case TextToSpeechRequest():
+            return Sizes(chars=len(payload.input), format=payload.format, voice=payload.voice)
+        case _:
+            session = payload.session
+            return Sizes(chars=len(session.instructions or ""), format=session.output_audio_format, voice=session.voice)
+
+
+def _chat_sizes(chat: ChatRequest) -> Sizes:
+    chars = media = 0
+    for message in chat.messages:
+        content = message.content
+        if type(content) is str:
+            chars += len(content)
+        elif content is not None:
+            chars += json_chars(content)
+        if message.content_parts is not None:
+            chars += len(message.text())
+            media += _parts_bytes(message)
+        for call in message.tool_calls:
+            chars += len(call.function.name) + len(call.function.arguments)
+    tools = sum(map(json_chars, chat.tools)) if chat.tools else 0
+    return Sizes(chars=chars, media_bytes=media, tool_chars=tools, output_tokens=chat.generation.max_tokens or 0)
+
+
+def _parts_bytes(message: ChatMessage) -> int:
+    parts = message.content_parts or ()
+    return sum(_media_bytes(part.media) for part in parts if isinstance(part, ImagePart | AudioPart))
+
+
+def json_chars(value: Json | Sequence[Json]) -> int:
+    """The characters of all strings in a JSON value, keys included; other scalars count 4."""
+    total, left = 0, [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            total += len(each)
+        elif isinstance(each, dict):
+            total += sum(map(len, each))
+            left += each.values()
+        elif isinstance(each, list | tuple):
+            left += each
+        else:
+            total += 4
+    return total
+
+
+def _media_bytes(media: MediaRef | None) -> int:
+    match media:
+        case InlineMedia(data=data):
+            return len(data) * 3 // 4
+        case StoredMedia(size=size):
+            return size or 0
+        case _:
+            return 0
+
+
+def _longer_side(size: str | None) -> int:
+    """`1024x768` -> 1024; what is no such text (`auto`) -> 0."""
+    numbers = (size or "").lower().split("x")
+    return max(map(int, numbers)) if all(each.isascii() and each.isdigit() for each in numbers) else 0
+
+
+def _affinity(request: RequestEnvelope) -> int | None:
+    key = request.meta.session_id or request.task_id
+    if key is None and isinstance(request.payload, ChatRequest) and request.payload.messages:
+        key = request.payload.messages[0].text()[:_PREFIX_CHARS]
+    if not key:
+        return None
+    return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

@@ -1,0 +1,203 @@
+"""The hard constraints: who may take a request, and why each of the others may not.
+
+The steps stand in order in `_STEPS`; the code of the error is that of the step which removed the last candidate. Each
+fallback passes the same steps. Those already tried are taken out only after the model binding: were they taken out
+before, a request for a bound model could slip to an unbound instance once the bound ones had failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Final, NamedTuple
+
+from spear.config import TaskConfig
+from spear.ir import ErrorCode, Limits
+
+from ._facts import Facts
+from ._instance import Instance
+
+_Reject = dict[str, str]
+_Instances = Sequence[Instance]
+
+
+class Case(NamedTuple):
+    """What the steps read beside the instances."""
+
+    facts: Facts
+    task: TaskConfig | None
+    tried: AbstractSet[str]
+
+
+class Filtered(NamedTuple):
+    """`code` and `step` are those of the step that left nobody; None where candidates are left."""
+
+    candidates: _Instances
+    rejected: _Reject
+    code: ErrorCode | None = None
+    step: str | None = None
+
+
+class _Step(NamedTuple):
+    name: str
+    code: ErrorCode
+    sift: Callable[[_Instances, Case, _Reject], _Instances]
+
+
+def admit(instances: _Instances, case: Case) -> Filtered:
+    rejected: _Reject = {}
+    left = instances
+    for step in _STEPS:
+        left = step.sift(left, case, rejected)
+        if not left:
+            return Filtered((), rejected, step.code, step.name)
+    return Filtered(left, rejected)
+
+
+def _keep(left: _Instances, rejected: _Reject, reason_of: Callable[[Instance], str | None]) -> _Instances:
+    kept = []
+    for instance in left:
+        reason = reason_of(instance)
+        if reason is None:
+            kept.append(instance)
+        else:
+            rejected[instance.name] = reason
+    return kept
+
+
+def _keep_named(left: _Instances, rejected: _Reject, names: Iterable[str], reason: str) -> _Instances:
+    wanted = frozenset(names)
+    return _keep(left, rejected, lambda each: None if each.name in wanted else reason)
+
+
+def _configured(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
+    return _keep(left, rejected, lambda each: each.reason)
+
+
+def _operation(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
+    operation = case.facts.operation
+    kept = []
+    for each in left:
+        if operation in each.ops:
+            kept.append(each)
+        else:
+            rejected[each.name] = f"operation:{operation.value}"
+    if not case.facts.ops:
+        return kept
+    return _keep(kept, rejected, lambda each: _missing("operation", case.facts.ops, each.ops))
+
+
+def _capabilities(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
+    facts = case.facts
+    if facts.features:
+        left = _keep(left, rejected, lambda each: _missing("feature", facts.features, each.features))
+    if facts.transports:
+        wanted = frozenset(facts.transports)
+        reason = f"transport:{'|'.join(facts.transports)}"
+        left = _keep(left, rejected, lambda each: None if wanted & each.transports else reason)
+    if any(each.checks_limits for each in left):
+        left = _keep(left, rejected, lambda each: _limit(facts, each.capabilities.limits))
+    return left
+
+
+def _missing(what: str, wanted: Sequence[str], has: AbstractSet[str]) -> str | None:
+    for each in wanted:
+        if each not in has:
+            return f"{what}:{each}"
+    return None
+
+
+def _limit(facts: Facts, limits: Limits) -> str | None:
+    sizes = facts.sizes
+    for name, most, value in (
+        ("max_input_tokens", limits.max_input_tokens, facts.input_tokens),
+        ("max_output_tokens", limits.max_output_tokens, sizes.output_tokens),
+        ("max_chars", limits.max_chars, sizes.chars),
+        ("max_payload_bytes", limits.max_payload_bytes, facts.payload_bytes),
+        ("max_batch", limits.max_batch, sizes.batch),
+        ("max_images_per_request", limits.max_images_per_request, sizes.images),
+        ("max_image_size", limits.max_image_size, sizes.size),
+    ):
+        if most is not None and value > most:
+            return f"limit:{name}"
+    for name, known, wanted in (
+        ("supported_formats", limits.supported_formats, sizes.format),
+        ("supported_voices", limits.supported_voices, sizes.voice),
+    ):
+        if known is not None and wanted is not None and wanted not in known:
+            return f"limit:{name}"
+    return None
+
+
+def _lists(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
+    facts = case.facts
+    if facts.backend is not None:
+        left = _keep_named(left, rejected, (facts.backend,), "not_the_named_backend")
+    if facts.allowlist:
+        left = _keep_named(left, rejected, facts.allowlist, "not_in_allowlist")
+    if facts.denylist:
+        denied = frozenset(facts.denylist)
+        left = _keep(left, rejected, lambda each: "in_denylist" if each.name in denied else None)
+    return left
+
+
+def _rights(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
+    """What the task may do. The egress policy has judged the instances when the configuration was loaded."""
+    task = case.task
+    if task is None:
+        return left
+    if task.allow_operations is not None and case.facts.operation not in task.allow_operations:
+        return _keep(left, rejected, lambda each: "task_operation_not_allowed")
+    if task.allow_backends is not None:
+        return _keep_named(left, rejected, task.allow_backends, "task_backend_not_allowed")
+    return left
+
+
+def _binding(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
+    model = case.facts.model
+    if not model or not any(each.answers_to for each in left):
+        return left
+    return _keep(left, rejected, lambda each: None if model in each.answers_to else "model_mismatch")
+
+
+def _untried(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
+    if not case.tried:
+        return left
+    return _keep(left, rejected, lambda each: "already_tried" if each.name in case.tried else None)
+
+
+def _health(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
+    kept = []
+    for each in left:
+        if each.weight == 0:
+            rejected[each.name] = "drained"
+        elif (status := each.status) != "running":
+            rejected[each.name] = f"actor:{status}"
+        else:
+            kept.append(each)
+    return kept
+
+
+def _admission(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
+    kept = []
+    for each in left:
+        if each.load < each.room:
+            kept.append(each)
+        else:
+            rejected[each.name] = "full"
+    return kept
+
+
+_NOBODY, _MISSING = ErrorCode.NO_CANDIDATE_BACKEND, ErrorCode.MISSING_CAPABILITIES
+_STEPS: Final = (
+    _Step("configured", _NOBODY, _configured),
+    _Step("operation", _MISSING, _operation),
+    _Step("capabilities", _MISSING, _capabilities),
+    _Step("lists", _NOBODY, _lists),
+    _Step("rights", _NOBODY, _rights),
+    # An external filter, which may drop or re-weight candidates, belongs here.
+    _Step("binding", _NOBODY, _binding),
+    _Step("untried", ErrorCode.BACKEND_UNAVAILABLE, _untried),
+    _Step("health", ErrorCode.BACKEND_UNAVAILABLE, _health),
+    _Step("admission", ErrorCode.OVERLOADED, _admission),
+)

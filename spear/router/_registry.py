@@ -1,0 +1,189 @@
+"""A generation: one configuration, checked against the kinds of backends and resolved into live instances.
+
+Building one starts nothing. Everything that is wrong is collected and raised at once, with file, line and key. What
+`spear.config` cannot know, because it imports no backend, is checked here: kinds, operations, policies, names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from actors import Spec
+from spear.backends import BackendMessage, Key, Kind, backend_spec, find_kind
+from spear.config import Config, InstanceConfig, Origin, SkippedInstance, TaskConfig
+from spear.config import Route as RouteConfig
+from spear.egress import check_base_url
+from spear.ir import Capabilities, ConfigError, Problem, RoutingError
+
+from ._instance import MISSING_CREDENTIAL, Instance
+from ._routes import Route, routes_of
+from .policies import POLICIES, WITHIN_LEVEL
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """`instances` are live views; all the rest never changes."""
+
+    number: int
+    config: Config
+    instances: tuple[Instance, ...]
+    routes: tuple[Route, ...]
+    skipped: tuple[SkippedInstance, ...] = ()
+    by_name: Mapping[str, Instance] = field(init=False)
+    tasks: Mapping[str, TaskConfig] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_name", {each.name: each for each in self.instances})
+        object.__setattr__(self, "tasks", {task.id: task for task in self.config.tasks})
+
+    def spec(self, instance: Instance, *, drain: float = 0.0) -> Spec[BackendMessage]:
+        """How a supervisor starts the actor of `instance`; its ref then goes to `instance.ref`."""
+        return backend_spec(
+            instance.kind,
+            instance.config,
+            instance.host(debug_raw=self.config.debug_raw),
+            max_inflight=instance.max_inflight,
+            max_queue=instance.max_queue,
+            drain=drain,
+        )
+
+
+def build_generation(config: Config, *, number: int = 1, find_kind: Callable[[str], Kind] = find_kind) -> Generation:
+    """Imports the kinds that the configuration names. Raises `ConfigError` with all problems.
+
+    An instance whose credential has no value stays, with the reason `missing_credential`. In the legacy layout an
+    unknown kind, and an operation that the kind does not do, leave the instance or the operation out, as that layout
+    demands."""
+    build = _Build(config, find_kind)
+    instances = build.instances()
+    build.check_routes()
+    build.check_tasks()
+    if build.problems:
+        raise ConfigError(build.problems)
+    return Generation(number, config, instances, routes_of(config), (*config.skipped, *build.skipped))
+
+
+class _Build:
+    def __init__(self, config: Config, find_kind: Callable[[str], Kind]) -> None:
+        self.config = config
+        self.find_kind = find_kind
+        self.legacy = config.layout == "spearlet"
+        self.problems: list[Problem] = []
+        self.skipped: list[SkippedInstance] = []
+        self.credentials = {each.name: each for each in config.credentials}
+        self.names = {each.name for each in config.backends} | {each.name for each in config.skipped}
+
+    def instances(self) -> tuple[Instance, ...]:
+        made: list[Instance] = []
+        seen: set[str] = set()
+        for each in self.config.backends:
+            if each.name in seen:
+                self.wrong(each.origin, "name", f"{each.name!r} is the name of another backend, too")
+                continue
+            seen.add(each.name)
+            instance = self.instance(len(made), each)
+            if instance is not None:
+                made.append(instance)
+        return tuple(made)
+
+    def instance(self, index: int, config: InstanceConfig) -> Instance | None:
+        try:
+            kind = self.find_kind(config.kind)
+        except RoutingError as error:
+            if self.legacy:
+                self.skip(config, "unknown_kind", error.error.message)
+            else:
+                self.wrong(config.origin, "kind", error.error.message)
+            return None
+        capabilities = self.capabilities(config, kind.capabilities)
+        keys = self.keys(config)
+        self.check_instance(config, kind)
+        if capabilities is None:
+            return None
+        reason = MISSING_CREDENTIAL if config.credentials and not keys else None
+        return Instance(
+            index, config, kind, capabilities=capabilities, limits=self.config.router, keys=keys, reason=reason
+        )
+
+    def capabilities(self, config: InstanceConfig, kind: Capabilities) -> Capabilities | None:
+        ops = kind.ops if config.ops is None else config.ops
+        beyond = [op for op in ops if op not in kind.ops]
+        if self.legacy:
+            ops = tuple(op for op in ops if op in kind.ops)
+            if not ops:
+                self.skip(config, "no_operations", f"none of its ops is one that {config.kind} does")
+                return None
+        elif beyond:
+            known = ", ".join(op.value for op in kind.ops)
+            names = ", ".join(op.value for op in beyond)
+            self.wrong(config.origin, "ops", f"{config.kind} does not do {names}; it does {known}")
+        elif not ops:
+            self.wrong(config.origin, "ops", "empty; leave it out for all that the kind does")
+        return Capabilities(
+            ops=ops,
+            features=kind.features if config.features is None else config.features,
+            transports=kind.transports if config.transports is None else config.transports,
+            limits=config.limits,
+            hosting=config.hosting,
+        )
+
+    def keys(self, config: InstanceConfig) -> list[Key]:
+        keys = []
+        for name in config.credentials:
+            credential = self.credentials.get(name)
+            if credential is None:
+                self.wrong(config.origin, "credentials", _no_such("credential", name, self.credentials))
+            elif credential.value is not None:
+                keys.append(Key(name, credential.value))
+        return keys
+
+    def check_instance(self, config: InstanceConfig, kind: Kind) -> None:
+        try:
+            if config.base_url is not None:
+                check_base_url(config.base_url.reveal(), hosting=config.hosting, allow_plaintext=config.allow_plaintext)
+        except ValueError as error:
+            self.wrong(config.origin, "base_url", str(error))
+            return
+        try:
+            kind.check(config)
+        except ValueError as error:
+            self.wrong(config.origin, "", str(error))
+
+    def check_routes(self) -> None:
+        self.check_policy(self.config.origin, "default_policy", self.config.default_policy, POLICIES)
+        for route in self.config.routes:
+            self.check_policy(route.origin, "policy", route.policy, POLICIES)
+            self.check_policy(route.origin, "within_level", route.within_level, WITHIN_LEVEL)
+            for name in route.allow_policies:
+                self.check_policy(route.origin, "allow_policies", name, POLICIES)
+            self.check_fallback(route)
+
+    def check_policy(self, origin: Origin, key: str, name: str | None, known: Iterable[str]) -> None:
+        if name is not None and name not in known:
+            self.wrong(origin, key, _no_such("policy", name, known))
+
+    def check_fallback(self, route: RouteConfig) -> None:
+        models = {name for each in self.config.backends for name in each.answers_to}
+        for name in route.fallback:
+            if name.strip() not in models:
+                self.wrong(route.origin, "fallback", _no_such("model class", name, models))
+
+    def check_tasks(self) -> None:
+        for task in self.config.tasks:
+            for name in task.allow_backends or ():
+                if name not in self.names:
+                    self.wrong(task.origin, "allow_backends", _no_such("backend", name, self.names))
+
+    def wrong(self, origin: Origin, key: str, message: str) -> None:
+        path = ".".join(part for part in (origin.key, key) if part)
+        self.problems.append(Problem(origin.file, origin.line, path, message))
+
+    def skip(self, config: InstanceConfig, reason: str, detail: str) -> None:
+        self.skipped.append(
+            SkippedInstance(name=config.name, kind=config.kind, reason=reason, detail=detail, origin=config.origin)
+        )
+
+
+def _no_such(what: str, name: str, known: Iterable[str]) -> str:
+    return f"there is no {what} {name!r}; there are: {', '.join(sorted(known)) or 'none'}"

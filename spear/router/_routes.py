@@ -1,0 +1,59 @@
+"""Which route a request takes: the policy, its options, what a request may choose instead, and the fallback."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from spear.config import Config, RouteMatch
+from spear.config import Route as RouteConfig
+from spear.ir import Operation
+
+from ._facts import Facts
+from .policies import Options
+
+DEFAULT_POLICY: Final = {
+    Operation.CHAT_COMPLETIONS: "weighted_round_robin",
+    Operation.EMBEDDINGS: "weighted_round_robin",
+    Operation.TEXT_TO_SPEECH: "weighted_round_robin",
+    Operation.IMAGE_GENERATION: "priority",
+    Operation.SPEECH_TO_TEXT: "least_inflight",
+    Operation.REALTIME_VOICE: "least_inflight",
+}
+LEGACY_POLICY: Final = "weighted_random"
+_NO_OPTIONS: Final = Options()
+
+
+class Route(NamedTuple):
+    """A route, resolved. `policy` of None = the default of the operation."""
+
+    match: RouteMatch
+    policy: str | None
+    options: Options = _NO_OPTIONS
+    allow_policies: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
+
+    def policy_for(self, operation: Operation) -> str:
+        return self.policy or DEFAULT_POLICY[operation]
+
+
+def routes_of(config: Config) -> tuple[Route, ...]:
+    """In order, the last of them taking whatever no other takes."""
+    default = LEGACY_POLICY if config.layout == "spearlet" else config.default_policy
+    return (*(_resolve(route, default) for route in config.routes), Route(RouteMatch(), default))
+
+
+def find_route(routes: tuple[Route, ...], facts: Facts) -> Route:
+    """The first that matches; `model_class` is compared with the name that the request uses."""
+    for route in routes:
+        match = route.match
+        if match.operation is not None and match.operation is not facts.operation:
+            continue
+        if match.model_class is None or match.model_class.strip() == facts.model:
+            return route
+    raise AssertionError("unreachable: the last route matches all")
+
+
+def _resolve(route: RouteConfig, default: str | None) -> Route:
+    options = Options(within_level=route.within_level) if route.within_level else _NO_OPTIONS
+    fallback = tuple(name.strip() for name in route.fallback)
+    return Route(route.match, route.policy or default, options, route.allow_policies, fallback)

@@ -1,0 +1,22 @@
+"""The selection policies, by name. A new one is a module here and a line in `_table`.
+
+    _policy                what a policy is
+    _weighted_random       weighted_random
+    _weighted_round_robin  weighted_round_robin, round_robin
+    _least_inflight        least_inflight
+    _priority              priority, over the others
+    _table                 the table
+    _memory                what policies remember, bounded
+
+All are pure: the same candidates, facts, state and seed give the same choice.
+"""
+
+from ._memory import Change as Change
+from ._memory import Memory as Memory
+from ._policy import Candidate as Candidate
+from ._policy import Choice as Choice
+from ._policy import Options as Options
+from ._policy import Policy as Policy
+from ._policy import State as State
+from ._table import POLICIES as POLICIES
+from ._table import WITHIN_LEVEL as WITHIN_LEVEL

@@ -1,0 +1,20 @@
+"""Which policies there are, by the name that configurations and requests use."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from . import _least_inflight, _weighted_random, _weighted_round_robin
+from ._policy import Policy
+from ._priority import spill_strictly
+
+_FLAT: Final[dict[str, Policy]] = {
+    "weighted_random": Policy(_weighted_random.choose),
+    "round_robin": Policy(_weighted_round_robin.choose_evenly, _weighted_round_robin.settle),
+    "weighted_round_robin": Policy(_weighted_round_robin.choose, _weighted_round_robin.settle),
+    "least_inflight": Policy(_least_inflight.choose),
+}
+
+POLICIES: Final[dict[str, Policy]] = {**_FLAT, "priority": spill_strictly(_FLAT)}
+WITHIN_LEVEL: Final = tuple(_FLAT)
+"""What may order the instances of one priority level."""
