@@ -1,4 +1,4 @@
-"""The misbehaving guests really misbehave, each entry in its own way (what hosts make of it is tested with the host)."""
+"""The misbehaving guests really misbehave, each entry in its own way; what a host makes of it is tested elsewhere."""
 
 from __future__ import annotations
 
