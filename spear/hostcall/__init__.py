@@ -18,7 +18,7 @@ Map, from the outside in:
     _wasi_files, _wasi_process, _wasi_poll, _wasi_errno                _capture      stdout and stderr
     _outbuf, _json, _errno                                             conventions of the border
 
-    _fiber         guest calls awaited from a task                     _memory       checked access
+    _fiber         guest calls awaited from a task; _call one of them  _memory       checked access
     _slices        who runs next among spinners                        _epoch        the clock that interrupts
     _binding       the raw C functions of wasmtime; platform check
 

@@ -60,13 +60,11 @@ class DiskCache:
         path = self._directory / KEY_NAME
         with contextlib.suppress(FileExistsError):
             temporary = self._directory / f".{secrets.token_hex(8)}"
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(secrets.token_bytes(KEY_BYTES))
+                self._write(temporary, secrets.token_bytes(KEY_BYTES))
                 os.link(temporary, path)  # complete or not there, also when several processes start at once
             finally:
-                temporary.unlink()
+                temporary.unlink(missing_ok=True)
         key = self._read_own(path)
         if len(key) != KEY_BYTES:
             self.problem = f"{path} is damaged; delete it"
@@ -80,6 +78,11 @@ class DiskCache:
             if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
                 raise PermissionError(1, "not a private file of this user", str(path))
             return file.read()
+
+    def _write(self, path: Path, content: bytes) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
 
     def _path(self, digest: str) -> Path:
         return self._directory / f"{digest}-{self._tag}{SUFFIX}"
@@ -112,10 +115,7 @@ class DiskCache:
             return
         temporary = self._directory / f".{secrets.token_hex(8)}"
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self._mac(digest, code))
-                file.write(code)
+            self._write(temporary, self._mac(digest, code) + code)
             temporary.replace(self._path(digest))
             self._prune()
         except OSError:

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 import trio
 import wasmtime
@@ -57,7 +57,7 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
     def __init__(
         self,
         *,
-        cache_directory: Path | None | str = "default",
+        cache_directory: Path | str | None = "default",
         limits: Limits | None = None,
     ) -> None:
         self._cache_directory = default_directory() if cache_directory == "default" else cache_directory
@@ -66,7 +66,7 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
         self._loading: dict[str, trio.Event] = {}
         self._open = False
 
-    async def __aenter__(self) -> GuestEngine:
+    async def __aenter__(self) -> Self:
         self._engine = wasmtime.Engine(_config())
         self._address = native.pointer_value(self._engine)
         self._runtime = Runtime()

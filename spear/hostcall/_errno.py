@@ -15,7 +15,7 @@ ENOSPC: Final = -28
 ENOSYS: Final = -38
 
 
-class Refused(Exception):  # noqa: N818  (a result of a hostcall, not an error of ours)
+class Refused(Exception):
     """Raised by a hostcall anywhere inside, given to the guest as its negative result."""
 
     def __init__(self, errno: int) -> None:

@@ -12,9 +12,9 @@ form a stack, `_frames`; level n is the n-th suspended hostcall counted from the
 
 Lifetimes. The rules that keep this sound, in one place:
 
-- A `_Call` owns the arrays that hold arguments, results, trap and error. wasmtime writes to them until the future is
-  deleted; the `_Call` is referenced by the Python frame that awaits it (outermost) or by its `_Frame` (nested).
-- A future is deleted exactly once: right after the poll that completed it, or by `_Call.delete`. Deleting a suspended
+- A `Call` owns the arrays that hold arguments, results, trap and error. wasmtime writes to them until the future is
+  deleted; the `Call` is referenced by the Python frame that awaits it (outermost) or by its `_Frame` (nested).
+- A future is deleted exactly once: right after the poll that completed it, or by `Call.delete`. Deleting a suspended
   future unwinds its fiber, on that fiber. A nested future must go before the one it is nested in, and while the outer
   fiber is current; so it is deleted by the finalizer of the continuation that polls it, which wasmtime runs when it
   unwinds the outer fiber. Hence `_frames` is popped only by the finalizer.
@@ -31,14 +31,14 @@ Python frame is ever switched out.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Awaitable, Callable
-from ctypes import byref, c_int32, c_uint8, c_void_p
+from ctypes import c_int32, c_uint8, c_void_p
 from typing import TYPE_CHECKING, Final
 
 from trio.lowlevel import enable_ki_protection
 
 from spear.hostcall import _binding as native
+from spear.hostcall._call import Call
 from spear.hostcall._errno import Refused
 from spear.hostcall._limits import Limits
 from spear.hostcall._slices import Slices
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from spear.hostcall._guest import Guest
 
 
-class Trapped(Exception):  # noqa: N818  (an outcome, not an error of ours)
-    """The guest trapped. `str()` is one line that begins "wasm trap: "."""
+Suspending = Callable[..., Awaitable[int | None]]
+"""The function behind a suspending hostcall: takes the guest and ints, gives the result if it has one."""
 
 
 class Runtime:
@@ -83,92 +83,18 @@ class Runtime:
         self.finalizer: Final = native.FINALIZE(finalize)
 
 
-class _Call:
-    """One future of wasmtime and the memory that it writes to."""
-
-    __slots__ = ("_arguments", "_error", "_func", "_trap", "future", "instance", "results")
-
-    def __init__(self, result_count: int) -> None:
-        self.results = (native.Val * result_count)()
-        self._trap = c_void_p()
-        self._error = c_void_p()
-        self._arguments: object = None
-        self._func: object = None
-        self.instance = native.Instance()
-        self.future: int | None = None
-
-    def start(self, context: int, func: native.Func, arguments: tuple[int, ...]) -> None:
-        values = (native.Val * len(arguments))()
-        for value, argument in zip(values, arguments, strict=True):
-            value.kind = native.KIND_I32
-            value.of.i32 = argument
-        self._arguments, self._func = values, func
-        self.future = native.call_async(
-            context,
-            byref(func),
-            values,
-            len(arguments),
-            self.results,
-            len(self.results),
-            byref(self._trap),
-            byref(self._error),
-        )
-
-    def start_instance(self, context: int, pre: int) -> None:
-        self.future = native.instantiate_async(
-            pre, context, byref(self.instance), byref(self._trap), byref(self._error)
-        )
-
-    def poll(self) -> None:
-        """Run until done (`future` is None then) or suspended."""
-        if native.future_poll(self.future):
-            self._delete()
-
-    def drop(self) -> None:
-        """Delete the future, unwinding the guest if it is suspended, and free an outcome nobody looked at."""
-        self._delete()
-        self._take_failure()
-
-    def _delete(self) -> None:
-        future, self.future = self.future, None
-        if future is not None:
-            native.future_delete(future)
-
-    def _take_failure(self) -> str | None:
-        trap, error = self._trap.value, self._error.value
-        self._trap.value = self._error.value = None
-        if error:
-            return native.take_error(error)
-        return native.take_trap(trap) if trap else None
-
-    def raise_failure(self) -> None:
-        """Raise `Trapped` if the finished call ended in a trap or an error."""
-        text = self._take_failure()
-        if text is not None:
-            raise Trapped(_one_line(text))
-
-
-def _one_line(text: str) -> str:
-    """The cause of wasmtime's multi-line message, without the backtrace."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line in lines:
-        at = line.find("wasm trap: ")
-        if at >= 0:
-            return line[at:]
-    cause = lines[-1] if lines else "no message"
-    return "wasm trap: " + cause.removeprefix("0: ").removeprefix("1: ")
-
-
 class _Frame:
     """One suspended hostcall."""
 
     __slots__ = ("_results", "arguments", "done", "nested", "run")
 
-    def __init__(self, run: Callable[..., Awaitable[int | None]], arguments: tuple[int, ...], results: int) -> None:
+    def __init__(
+        self, run: Callable[..., Awaitable[int | None]] | None, arguments: tuple[int, ...], results: int
+    ) -> None:
         self.run = run
         self.arguments = arguments
         self._results = results
-        self.nested: _Call | None = None
+        self.nested: Call | None = None
         self.done = False
 
     def finish(self, result: int | None) -> None:
@@ -176,10 +102,6 @@ class _Frame:
             c_uint8.from_address(self._results).value = native.KIND_I32
             c_int32.from_address(self._results + native.VAL_PAYLOAD).value = result
         self.done = True
-
-
-async def _not_run() -> int:
-    raise AssertionError("a refused hostcall has nothing to run")
 
 
 class Fiber:
@@ -200,7 +122,7 @@ class Fiber:
         native.epoch_yield(self.context, 1)
         self._frames: list[_Frame] = []
         self._waiting: _Frame | None = None
-        self._root: _Call | None = None
+        self._root: Call | None = None
         self.ending: BaseException | None = None
 
     @property
@@ -210,7 +132,7 @@ class Fiber:
 
     async def instantiate(self, pre: int) -> native.Instance:
         """Make the instance and run its start function. Raises `Trapped`; cancellation unwinds the guest."""
-        call = _Call(0)
+        call = Call(0)
         call.start_instance(self.context, pre)
         await self._outermost(call)
         return call.instance
@@ -222,7 +144,7 @@ class Fiber:
         calls nested in it: a hostcall must not swallow `Cancelled`. Raises `Trapped` when this call trapped, or
         `ending` when something in it ended the whole guest.
         """
-        call = _Call(result_count)
+        call = Call(result_count)
         if self._root is None:
             call.start(self.context, func, arguments)
             await self._outermost(call)
@@ -243,7 +165,7 @@ class Fiber:
             native.store_delete(store)
             del self._guest  # they refer to each other
 
-    async def _outermost(self, call: _Call) -> None:
+    async def _outermost(self, call: Call) -> None:
         self._root = call
         try:
             await self._drive(call)
@@ -252,7 +174,7 @@ class Fiber:
             self._unwind(call)
             self._root = None
 
-    async def _drive(self, call: _Call) -> None:
+    async def _drive(self, call: Call) -> None:
         """Poll until `call` is done, serving the hostcalls it makes. Several of these are active when calls nest."""
         slices = self._runtime.slices
         if slices.spent:
@@ -266,6 +188,7 @@ class Fiber:
                     self._poll()
                 continue
             self._waiting = None
+            assert frame.run is not None
             try:
                 result = await frame.run(self._guest, *frame.arguments)
             except Refused as refused:
@@ -285,7 +208,7 @@ class Fiber:
             raise self.ending
 
     @enable_ki_protection
-    def _unwind(self, call: _Call) -> None:
+    def _unwind(self, call: Call) -> None:
         self._runtime.current = self._guest
         call.drop()
         self._waiting = None
@@ -304,9 +227,7 @@ class Fiber:
         if self.ending is None:
             self.ending = reason
 
-    def suspend(
-        self, run: Callable[..., Awaitable[int | None]], arguments: tuple[int, ...], results: int, continuation: int
-    ) -> None:
+    def suspend(self, run: Suspending, arguments: tuple[int, ...], results: int, continuation: int) -> None:
         frame = _Frame(run, arguments, results)
         self._frames.append(frame)
         self._waiting = frame
@@ -315,7 +236,7 @@ class Fiber:
     def refuse(self, reason: BaseException, trap_out: int, continuation: int) -> None:
         """End the guest from a suspending hostcall: a frame that is done at once, with a trap."""
         c_void_p.from_address(trap_out).value = self.end(reason)
-        frame = _Frame(_not_run, (), 0)
+        frame = _Frame(None, (), 0)
         frame.done = True
         self._frames.append(frame)
         self._continue_with(continuation)

@@ -16,7 +16,7 @@ from spear.hostcall._usage import Usage
 from spear.hostcall._wasi_files import StdFds
 
 
-class Exited(Exception):  # noqa: N818  (an outcome)
+class Exited(Exception):
     """The guest ended itself by proc_exit."""
 
     def __init__(self, code: int) -> None:
@@ -24,7 +24,7 @@ class Exited(Exception):  # noqa: N818  (an outcome)
         self.code = code
 
 
-class Stopped(Exception):  # noqa: N818  (an outcome)
+class Stopped(Exception):
     """The guest was told to end, and a hostcall trapped because of it."""
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from spear.hostcall import _binding as native
+from spear.hostcall._call import Trapped
 from spear.hostcall._errno import EFAULT, EIO, ENOSPC
-from spear.hostcall._fiber import Trapped
 from spear.hostcall._memory import BadRange
 from spear.hostcall._tool_plan import LoopLimits
 
@@ -21,7 +21,7 @@ TOOL_PARAMS: Final = (native.KIND_I32,) * 4
 TOOL_RESULTS: Final = (native.KIND_I32,)
 
 
-class ToolFailed(Exception):  # noqa: N818  (becomes the content of a tool message)
+class ToolFailed(Exception):
     """The tool did not deliver; `rc` is its result, or ours where it could not even be called."""
 
     def __init__(self, rc: int) -> None:
@@ -60,16 +60,15 @@ async def call_guest_tool(guest: Guest, index: int, arguments: str, limits: Loop
     func = _resolve(guest, index)
     args = arguments.encode("utf-8", "replace")
     arena = plan_arena(limits.arena_ptr, limits.arena_len, len(args), limits.max_tool_output_bytes)
+    guest.tool_depth += 1
     try:
         guest.memory.check(arena.args_ptr, arena.out_len_ptr + 4 - arena.args_ptr)
         guest.memory.write(arena.args_ptr, args + b"\0")
-        guest.tool_depth += 1
-        try:
-            return await _call(guest, func, arena, len(args), limits)
-        finally:
-            guest.tool_depth -= 1
+        return await _call(guest, func, arena, len(args), limits)
     except BadRange:
         raise ToolFailed(EFAULT) from None
+    finally:
+        guest.tool_depth -= 1
 
 
 async def _call(guest: Guest, func: native.Func, arena: Arena, args_len: int, limits: LoopLimits) -> str:

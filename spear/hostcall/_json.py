@@ -10,7 +10,7 @@ import orjson
 MAX_DEPTH: Final = 128
 
 
-class Malformed(Exception):  # noqa: N818  (each hostcall has its own errno for it)
+class Malformed(Exception):
     """Not JSON: bad syntax, NaN or Infinity, a lone surrogate, or nesting deeper than 128."""
 
 

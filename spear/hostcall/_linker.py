@@ -90,24 +90,21 @@ def _plain_3(runtime: Runtime, run: Callable[..., int]) -> Any:
 def _plain_any(runtime: Runtime, call: Hostcall) -> Any:
     """Any number of parameters, any mix of i32 and i64."""
     run, width = call.run, native.RAW_SIZE
-    wide = [kind == "I" for kind in call.params]
+    kinds = [c_int64 if letter == "I" else c_int32 for letter in call.params]
     store_type = {"i": c_int32, "I": c_int64}.get(call.result)
 
     def callback(env: int, caller: int, values: Any, count: int) -> int:
         guest = runtime.current
         if guest.stop_text is not None:
             return guest.fiber.end(guest.stopped())
+        base = ctypes.addressof(values.contents) if count else 0
+        arguments = [kind.from_address(base + i * width).value for i, kind in enumerate(kinds)]
         try:
-            base = ctypes.addressof(values.contents) if count else 0
-            arguments = [
-                (c_int64 if is_wide else c_int32).from_address(base + i * width).value for i, is_wide in enumerate(wide)
-            ]
-            try:
-                result = run(guest, *arguments)
-            except Refused as refused:
-                result = refused.errno
+            result = run(guest, *arguments)
             if store_type is not None:
                 store_type.from_address(base).value = result
+        except Refused as refused:
+            c_int32.from_address(base).value = refused.errno
         except BaseException as error:  # noqa: BLE001  (ends the guest; the poll raises it)
             return guest.fiber.end(error)
         return 0

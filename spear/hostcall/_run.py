@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import trio
 
 from spear.hostcall import _binding as native
+from spear.hostcall._call import Trapped
 from spear.hostcall._execution import Execution, Status
-from spear.hostcall._fiber import Trapped
 from spear.hostcall._guest import Exited, Guest, Stopped
 from spear.hostcall._module import Entry, Module
 from spear.hostcall._termination import Termination
@@ -20,7 +20,7 @@ MAIN = "main"
 INITIALIZE = "_initialize"
 
 
-class NoEntry(Exception):  # noqa: N818  (becomes a failed execution)
+class NoEntry(Exception):
     """The module has no function that could be run under the wanted name."""
 
 
@@ -103,8 +103,8 @@ def find_entry(module: Module, wanted: str) -> Entry:
             raise NoEntry(f"{module.name} exports no function {wanted!r}")
     if entry.params or len(entry.results) > 1:
         raise NoEntry(
-            f"{entry.name!r} takes {entry.params} arguments and gives {len(entry.results)} results; an entry takes none "
-            "and gives at most one"
+            f"{entry.name!r} takes {entry.params} arguments and gives {len(entry.results)} results; an entry takes "
+            "none and gives at most one"
         )
     if entry.results and entry.results[0] not in _TEXT:
         raise NoEntry(f"{entry.name!r} gives a {entry.results[0]}; an entry gives a number or nothing")

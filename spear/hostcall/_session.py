@@ -13,7 +13,7 @@ from spear.hostcall._limits import Limits
 from spear.hostcall._tool_schema import tool_name
 
 
-class SessionTooLarge(Exception):  # noqa: N818  (becomes an error body)
+class SessionTooLarge(Exception):
     """The tool loop wanted to append beyond the caps of the session."""
 
 

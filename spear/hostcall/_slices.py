@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 PATIENCE: Final = 4
-"""Passes that the first in line stands back at most before it runs all the same, so that it never starves behind spinners."""
+"""Passes that the first in line stands back at most, so that it never starves behind spinners."""
 
 
 class Slices:

@@ -1,6 +1,6 @@
-"""WASI preview1: descriptors and paths. There are three descriptors (stdin at its end, stdout, stderr) and no directory,
-so most calls only have to say so in the right words. The error numbers are those that wasmtime's own WASI gives in the
-same situation; where that traps (a bad pointer, an unknown flag), this one returns FAULT or INVAL.
+"""WASI preview1: descriptors and paths. There are three descriptors (stdin at its end, stdout, stderr) and no
+directory, so most calls only have to say so in the right words. The error numbers are those that wasmtime's own
+WASI gives in the same situation; where that traps (a bad pointer, an unknown flag), this one returns FAULT or INVAL.
 """
 
 from __future__ import annotations
