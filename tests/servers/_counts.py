@@ -60,7 +60,8 @@ class Counts:
     broken: int = 0
     connections_opened: int = 0
     connections_open: int = 0
-    exchanges: deque[Exchange] = field(default_factory=lambda: deque(maxlen=KEPT_REQUESTS))
+    exchanges: deque[Exchange] = field(default_factory=deque)
+    kept_bytes: int = 0
 
     def begin(self, method: str, path: str, headers: list[tuple[str, str]]) -> Exchange:
         self.total += 1
@@ -68,16 +69,21 @@ class Counts:
         self.most_open = max(self.most_open, self.open)
         exchange = Exchange(self.total, method, path, headers)
         self.exchanges.append(exchange)
+        if len(self.exchanges) > KEPT_REQUESTS:
+            self.kept_bytes -= len(self.exchanges.popleft().body)
         return exchange
 
     def keep_body(self, exchange: Exchange, body: bytes) -> None:
         """The newest bodies are kept; older ones make room."""
+        if exchange.number < self.exchanges[0].number:
+            return  # so slow that it is no longer among the newest
         exchange.body = body[:KEPT_BODY_BYTES]
-        total = 0
-        for kept in reversed(self.exchanges):
-            total += len(kept.body)
-            if total > _KEPT_BYTES_IN_ALL:
-                kept.body = b""
+        self.kept_bytes += len(exchange.body)
+        for kept in self.exchanges:
+            if self.kept_bytes <= _KEPT_BYTES_IN_ALL:
+                return
+            self.kept_bytes -= len(kept.body)
+            kept.body = b""
 
     def finish(self, exchange: Exchange, outcome: Literal["completed", "aborted", "broken"]) -> None:
         assert exchange.outcome == "open", f"request {exchange.number} ended twice"
@@ -86,4 +92,4 @@ class Counts:
         setattr(self, outcome, getattr(self, outcome) + 1)
 
     def public(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in self.__slots__ if name != "exchanges"}
+        return {name: getattr(self, name) for name in self.__slots__ if name not in ("exchanges", "kept_bytes")}

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.servers import _counts
 from tests.servers._behaviour import Behaviour, Rule, Script
 from tests.servers._plan import Caller, End, Hang, Send, plan
 from tests.servers._reply import BadRequest, Question, read_question, smallest
@@ -173,3 +174,18 @@ def test_never_and_only_comments_have_no_end(behaviour):
     question = read_question(b'{"model":"m","messages":[{}],"stream":true}')
     steps = plan(behaviour, question, CALLER)
     assert any(isinstance(step, Hang) for step, _ in zip(steps, range(5), strict=False))
+
+
+@given(st.lists(st.integers(0, 9), max_size=40), st.integers(1, 30))
+def test_the_newest_bodies_are_kept_within_their_bounds(sizes, room):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_counts, "KEPT_REQUESTS", 5)
+        patch.setattr(_counts, "KEPT_BODY_BYTES", 8)
+        patch.setattr(_counts, "_KEPT_BYTES_IN_ALL", room)
+        counts = _counts.Counts()
+        for size in sizes:
+            counts.keep_body(counts.begin("POST", "/", []), b"x" * size)
+            kept = [len(exchange.body) for exchange in counts.exchanges]
+            assert sum(kept) == counts.kept_bytes <= room
+            assert len(kept) <= 5
+            assert kept[-1] == (min(size, 8) if min(size, 8) <= room else 0)
