@@ -41,7 +41,7 @@ def _flatten(hint: object, module: str, found: list[type]) -> bool:
     kind = origin if origin is not None else hint
     if kind is None:
         kind = types.NoneType
-    if not isinstance(kind, type) or kind is object:
+    if not isinstance(kind, type) or kind in (object, typing.Any):
         return False
     found.append(kind)
     return True

@@ -144,7 +144,7 @@ class Cell(Generic[M]):
         accepts = type(actor).accepts
         self.rejects = type(actor).rejects
         if accepts != (object,):
-            self.tellable = accepts
+            self.tellable = tuple(t for t in accepts if issubclass(t, Request) or not issubclass(t, StreamRequest))
             self.askable = tuple(t for t in accepts if issubclass(t, Request))
             self.streamable = tuple(t for t in accepts if issubclass(t, StreamRequest))
         if type(actor).lifespan is Actor.lifespan:
@@ -302,6 +302,9 @@ class Cell(Generic[M]):
         else:
             self.cancelled_turns += 1
             answer = self.stopped()
+            if not isinstance(exc, (trio.Cancelled, BaseExceptionGroup)):
+                # KeyboardInterrupt and the like: cancel the block before the asker, who may stand in it, is told
+                self.owner._nursery.cancel_scope.cancel()
         if ask is not None:
             ask.fail(answer)
 

@@ -96,11 +96,14 @@ class Ref(Generic[M_contra]):
         cell = self._cell
         if not isinstance(msg, cell.askable):
             raise unknown(self.path, msg, "ask", cell.askable)
+        self._check_open(cell)
+        return Ask(cell.mailbox, msg)
+
+    def _check_open(self, cell: Cell[Any]) -> None:
         if cell.mailbox.closed:
             raise cell.stopped()
         if cell.task is current_task() and cell.spec.concurrency == 1:
             raise SelfAsk(f"{self.path} has one turn at a time and is in it: it cannot wait for its own answer")
-        return Ask(cell.mailbox, msg)
 
     def stream(self, msg: StreamRequest[R], *, buffer: int = 1) -> Stream[R]:
         """`async with ref.stream(msg) as items: async for item in items: ...`
@@ -119,8 +122,7 @@ class Ref(Generic[M_contra]):
         cell = self._cell
         if not isinstance(msg, cell.streamable):
             raise unknown(self.path, msg, "stream", cell.streamable)
-        if cell.mailbox.closed:
-            raise cell.stopped()
+        self._check_open(cell)
         if wait:
             ask = StreamAsk(msg, buffer)
             await deliver(cell.mailbox, ask)

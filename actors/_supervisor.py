@@ -99,14 +99,16 @@ class Supervisor:
         assert event is not None
         try:
             await event.wait()
-        except trio.Cancelled:
-            cell.close("cancelled")
-            cell.cancel(hard=True)
+        except BaseException:
+            with trio.CancelScope(shield=True):  # bounded by its grace; whoever starts something ends it
+                await self._stop_cells([cell], orderly=False, reason="cancelled")
             raise
-        cell.started_event = None
-        if cell.incarnation == 0 and cell.start_error is not None:
+        if cell.started_event is event:
+            cell.started_event = None
+        if cell.incarnation == 0 and not cell.was_started:
             error, cell.start_error = cell.start_error, None
-            raise StartFailed(f"{cell.path} did not start: {describe(error)}") from error
+            why = describe(error) if error is not None else "it was stopped before its lifespan was entered"
+            raise StartFailed(f"{cell.path} did not start: {why}") from error
         return cell.ref
 
     async def stop(self, ref: Ref[Any]) -> Exit:
@@ -131,7 +133,7 @@ class Supervisor:
         """When `ref` has ended for good, tell `to` what `make` makes of its exit; at once if it has ended.
 
         If the mailbox of `to` is full, the notice waits in this supervisor's nursery; it is dropped if `to` has
-        stopped or this supervisor's block is over. An exception from `make` leaves this supervisor's block.
+        stopped or this supervisor's block is over. An exception from `make` is not caught: it leaves the block.
         """
 
         def notify(ended: Exit) -> None:
@@ -296,9 +298,11 @@ class Supervisor:
 
     async def _drain(self, cells: Sequence[Cell[Any]]) -> None:
         """Those that do not drain are cancelled now; the others get the longest drain time of them all."""
-        draining = [cell for cell in cells if cell.spec.drain > 0 and cell.final is not None]
+        draining: list[Cell[Any]] = []
         for cell in cells:
-            if cell not in draining:
+            if cell.spec.drain > 0 and cell.was_started and cell.final is not None:
+                draining.append(cell)
+            else:
                 cell.cancel(hard=False)
         with trio.move_on_after(max((cell.spec.drain for cell in draining), default=0.0)):
             for cell in draining:

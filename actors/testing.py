@@ -151,11 +151,11 @@ async def _iterate(items: Iterable[R] | AsyncIterable[R]) -> AsyncIterator[R]:
             yield item
 
 
-_NOWHERE: Spec[Any] = Spec(name="fake", factory=lambda: _unused())
-
-
 def _unused() -> Any:
     raise ActorError("a fake_ref has no actor")
+
+
+_NOWHERE: Spec[Any] = Spec(name="fake", factory=_unused)
 
 
 def assert_quiet(supervisor: Supervisor) -> None:
