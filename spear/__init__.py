@@ -13,13 +13,21 @@ builds the tree of actors from them. Importing this module loads neither an HTTP
 what a configuration does not need is not loaded.
 """
 
-from ._about import __version__ as __version__
-from ._runtime import ChatReply as ChatReply
-from ._runtime import Runtime as Runtime
-from ._runtime import Task as Task
-from ._runtime import open_runtime as open_runtime
-from .config import Config as Config
-from .config import load_config as load_config
-from .ir import RequestEnvelope as RequestEnvelope
-from .ir import ResponseEnvelope as ResponseEnvelope
-from .ir import SpearError as SpearError
+from ._about import __version__
+from ._runtime import ChatReply, Runtime, open_runtime
+from .config import Config, load_config
+from .config import TaskConfig as Task
+from .ir import RequestEnvelope, ResponseEnvelope, SpearError
+
+__all__ = [
+    "ChatReply",
+    "Config",
+    "RequestEnvelope",
+    "ResponseEnvelope",
+    "Runtime",
+    "SpearError",
+    "Task",
+    "__version__",
+    "load_config",
+    "open_runtime",
+]

@@ -176,7 +176,7 @@ def _await_end(job: _Job[Any]) -> None:
 
 
 @contextmanager
-def open_runtime(config: Config | Path | str | Mapping[str, Any] | None = None) -> Iterator[BlockingRuntime]:
+def open_runtime(config: Config | Path | str | Mapping[str, Any]) -> Iterator[BlockingRuntime]:
     """Open a runtime in a thread of its own; the arguments and errors are those of `spear.open_runtime`.
 
     Leaving the block cancels what other threads still wait for (they see CancelledError), closes everything and joins

@@ -6,13 +6,16 @@ import sys
 from pathlib import Path
 
 import click
+from pydantic import JsonValue
 
 from spear.ir import (
     Completed,
     ContentDelta,
     ErrorEvent,
+    Meta,
     RequestEnvelope,
     ResponseEnvelope,
+    Routing,
     SpearError,
     StreamEvent,
     error_to_exception,
@@ -50,10 +53,10 @@ def chat(
     Exit code: 0 answered; 1 the request failed; 2 usage or configuration; 130 interrupted.
     """
     text = sys.stdin.read() if prompt == "-" else prompt
-    messages = [{"role": "user", "content": text}]
+    messages: list[JsonValue] = [{"role": "user", "content": text}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
-    body: dict[str, object] = {"model": model, "messages": messages}
+    body: dict[str, JsonValue] = {"model": model, "messages": messages, "stream": stream}
     if max_tokens is not None:
         body["max_tokens"] = max_tokens
 
@@ -62,11 +65,10 @@ def chat(
         from spear.normalize import request_from_openai
 
         request = request_from_openai(
-            body,  # type: ignore[arg-type]
-            stream=stream,
-            backend=backend,
+            body,
             timeout_ms=None if timeout is None else max(1, round(timeout * 1000)),
-            source="cli",
+            routing=Routing(backend=backend),
+            meta=Meta(source="cli"),
         )
         async with open_runtime(choose_config(config_path, quiet=as_json)) as runtime:
             if stream:

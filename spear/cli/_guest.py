@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from spear.ir import GuestError
+
 
 @click.group()
 def guest() -> None:
@@ -21,13 +23,14 @@ def build(source: Path, output: Path | None) -> None:
     Uses Debian's clang (packages clang, lld, wasi-libc, libclang-rt-dev-wasm32) or else the ziglang wheel, whichever
     is there; spear.h is on the include path.
     """
-    from spear.guests import BuildFailed, NoCompiler, build_guest
+    from spear.guests import build as build_guest
+    from spear.guests import find_compiler
 
-    target = output or source.with_suffix(".wasm")
     try:
-        with click.progressbar(length=1, label=f"building {target.name}", show_eta=False, show_percent=False) as bar:
-            built = build_guest(source, target)
-            bar.update(1)
-    except (NoCompiler, BuildFailed) as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(f"{target}: {target.stat().st_size} bytes, by {built.compiler}", err=True)
+        compiler = find_compiler()
+        target = output or source.with_suffix(".wasm")
+        click.echo(f"{source.name}: {compiler.identity}", err=True)
+        build_guest(source, target, compiler=compiler)
+    except GuestError as error:
+        raise click.ClickException(error.error.message) from None
+    click.echo(f"{target}: {target.stat().st_size} bytes", err=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from spear.ir import json_schema, parse_request
+from spear.router import COLUMNS, Explanation
 
 from ._output import choose_config, config_option, json_option, print_json, table
 from ._signals import EXIT_USAGE, run_command
@@ -79,9 +81,8 @@ def capabilities(config_path: Path | None, as_json: bool) -> None:
 @click.command()
 @click.argument("request_file", metavar="REQUEST.json", type=click.File("rb"))
 @config_option
-@click.option("--seed", type=int, default=0, show_default=True, help="The seed of the decision.")
 @json_option
-def explain(request_file: click.utils.LazyFile, config_path: Path | None, seed: int, as_json: bool) -> None:
+def explain(request_file: BinaryIO, config_path: Path | None, as_json: bool) -> None:
     """Show how the request in REQUEST.json ("-" for stdin) would be routed now; nothing is sent.
 
     The file holds a request envelope (`spear schema` describes it), for example
@@ -99,15 +100,25 @@ def explain(request_file: click.utils.LazyFile, config_path: Path | None, seed: 
             click.echo(f"spear: {request_file.name}: {error.error.message}", err=True)
             return EXIT_USAGE
         async with open_runtime(choose_config(config_path, quiet=as_json)) as runtime:
-            explanation = runtime.explain(request, seed=seed)
+            explanation = runtime.explain(request)
         if as_json:
-            print_json(explanation.to_json())
+            print_json(explanation.as_json())
         else:
-            click.echo(explanation.summary())
-            click.echo(table(explanation.HEADINGS, explanation.rows()))
+            click.echo(_headline(explanation))
+            click.echo(table(COLUMNS, list(explanation.rows())))
         return 0 if explanation.chosen is not None else 1
 
     run_command(main)
+
+
+def _headline(explanation: Explanation) -> str:
+    asked = f"{explanation.operation}, model {explanation.model!r}" if explanation.model else explanation.operation
+    lines = [f"{asked}: policy {explanation.policy}, generation {explanation.generation}, seed {explanation.seed}"]
+    if explanation.note:
+        lines.append(explanation.note)
+    if explanation.error is not None:
+        lines.append(f"nobody: {explanation.error.code.value}: {explanation.error.message}")
+    return "\n".join(lines) + "\n"
 
 
 @click.command()

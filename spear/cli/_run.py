@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,17 +72,22 @@ async def _run(
             quiet()
             click.echo(data, err=True, nl=False)
 
-        live = {} if as_json else {"on_log": log, "on_stdout": out, "on_stderr": err}
         try:
             execution = await runtime.run_guest(
-                guest, entry=entry, timeout_s=timeout or None, task=Task(id=task_id) if task_id else None, **live
+                guest,
+                entry=entry,
+                timeout_s=timeout or None,
+                task=Task(id=task_id) if task_id else None,
+                on_log=None if as_json else log,
+                on_stdout=None if as_json else out,
+                on_stderr=None if as_json else err,
             )
         except NotAModule as error:
             return _failed_start(error, EXIT_NOT_A_MODULE, as_json)
         except GuestError as error:
             return _failed_start(error, EXIT_TRAP, as_json)
     if as_json:
-        print_json(execution.to_json())
+        print_json(asdict(execution))
     elif execution.error_message:
         click.echo(f"spear: {execution.status}: {execution.error_message}", err=True)
     elif execution.output:

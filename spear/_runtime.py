@@ -1,0 +1,307 @@
+"""The composition root: from a configuration to a running tree of actors, and the face that callers see."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import trio
+from pydantic import JsonValue
+
+from actors import ActorCrashed, Instrument, Node, Ref, Spec, Supervisor, open_supervisor
+
+from ._guest_chat import GuestChat
+from ._tree import Backends, Executions, RunGuest
+from .config import Config, load_config
+from .config import TaskConfig as Task  # its public name
+from .ir import (
+    ChatResult,
+    Completed,
+    ErrorCode,
+    ErrorEvent,
+    Meta,
+    RequestEnvelope,
+    ResponseEnvelope,
+    Result,
+    RoutingError,
+    StreamEvent,
+    ToolCall,
+    make_error,
+)
+from .normalize import request_from_openai, with_requirements
+from .router import Desk, Explanation, RouterMessage, build_generation, router_spec
+from .router import invoke as ask_router
+from .router import stream as stream_from_router
+
+if TYPE_CHECKING:
+    from .hostcall import ByteSink, Execution, LogSink, Termination
+
+DRAIN_SECONDS: Final = 10.0
+Observer = Callable[[RequestEnvelope, ResponseEnvelope], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """The answer of `Runtime.chat`."""
+
+    response: ResponseEnvelope
+
+    @property
+    def result(self) -> ChatResult:
+        payload = self.response.result.payload
+        assert isinstance(payload, ChatResult)
+        return payload
+
+    @property
+    def text(self) -> str:
+        """The text of the first choice; empty if it has none, as where the model calls tools."""
+        return self.result.text
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        message = self.result.choices[0].message if self.result.choices else None
+        return message.tool_calls if message is not None else ()
+
+
+class Runtime:
+    """A running tree of actors. Made by `open_runtime`; use it from any task of the same Trio run, many at a time."""
+
+    def __init__(self, config: Config, desk: Desk, supervisor: Supervisor, observer: Observer | None) -> None:
+        self.config = config
+        self._desk = desk
+        self._supervisor = supervisor
+        self._observer = observer
+        self._router: Ref[RouterMessage]
+        self._executions: Executions | None = None
+        self._opening = trio.Lock()
+
+    async def invoke(self, request: RequestEnvelope) -> ResponseEnvelope:
+        """Ask once. Waits for the answer, at most as long as the request's `timeout_ms` or the host's default.
+
+        Everything that goes wrong is an error in the envelope; `.unwrap()` raises it. A caller that is cancelled sees
+        Trio's Cancelled, and the backend's connection is closed.
+        """
+        request = with_requirements(request)
+        response = await ask_router(self._router, request)
+        self._observe(request, response)
+        return response
+
+    @asynccontextmanager
+    async def stream(self, request: RequestEnvelope) -> AsyncIterator[AsyncIterator[StreamEvent]]:
+        """Ask for a stream of events: `async with runtime.stream(request) as events: async for event in events: …`.
+
+        Entering waits until a backend has begun to answer; a failure before that raises its `SpearError`. The events
+        end with exactly one `completed` or `error`. Leaving the block early closes the backend's connection.
+        """
+        request = with_requirements(request, stream=True)
+        async with stream_from_router(self._router, request) as events:
+            yield self._watched(request, events) if self._observer is not None else events
+
+    async def chat(
+        self, model: str = "", *, messages: Sequence[Mapping[str, JsonValue]], **parameters: JsonValue
+    ) -> ChatReply:
+        """Ask for one chat completion, in OpenAI's words: `messages`, and `tools`, `temperature`, `max_tokens`, ….
+
+        An empty `model` leaves the choice to the host. Raises `CallerError` naming the field that is wrong, and the
+        `SpearError` of an answer that is an error.
+        """
+        body: JsonValue = {"model": model, "messages": [dict(message) for message in messages], **parameters}
+        response = await self.invoke(request_from_openai(body, meta=Meta(source="python")))
+        response.unwrap()
+        return ChatReply(response)
+
+    async def run_guest(
+        self,
+        guest: Path | str | bytes,
+        *,
+        entry: str = "",
+        timeout_s: float | Literal["configured"] | None = "configured",
+        task: Task | None = None,
+        on_log: LogSink | None = None,
+        on_stdout: ByteSink | None = None,
+        on_stderr: ByteSink | None = None,
+        handle: Termination | None = None,
+    ) -> Execution:
+        """Run a WebAssembly module (a path, or its bytes) and wait for its end.
+
+        What the guest does wrong is in the result (`status`, `error_message`). Raises `GuestError` if it cannot be
+        loaded or started, `RoutingError` (overloaded) beyond the configured number of guests. Cancelling unwinds the
+        guest. The callbacks get log records and output as they come and must not block; what they raise ends the guest
+        and is raised here. A guest has no arguments, environment or stdin.
+
+        Args:
+            entry: the exported function to call; "" = `_start`, else `main`.
+            timeout_s: wall-clock seconds; None = no limit, by default the configuration's `guests.timeout_s`.
+            task: whose rights it has; by default those of the `[[spear.tasks]]` entry named like the file's stem, if
+                there is one, else all.
+            handle: a `spear.hostcall.Termination`, to end this run from elsewhere.
+        """
+        executions = await self._open_executions()
+        source = guest if isinstance(guest, bytes) else Path(guest)
+        module = await executions.engine.load(source)
+        if executions.running >= self.config.guests.max_executions:
+            limit = self.config.guests.max_executions
+            raise RoutingError(make_error(ErrorCode.OVERLOADED, f"{limit} guests run already (guests.max_executions)"))
+        task = self._task(source, task)
+        execution_id = f"exec-{secrets.token_hex(8)}"
+
+        async def work() -> Execution:
+            from .hostcall import GuestTask
+
+            return await executions.engine.run(
+                module,
+                task=GuestTask(task.id, task.config),
+                chat=GuestChat(self.invoke, task),
+                entry=entry,
+                timeout_s=self.config.guests.timeout_s if timeout_s == "configured" else timeout_s,
+                on_log=on_log,
+                on_stdout=on_stdout,
+                on_stderr=on_stderr,
+                handle=handle,
+                execution_id=execution_id,
+            )
+
+        ref = await executions.guests.start(executions.spec(module.name, execution_id))
+        try:
+            return await ref.ask(RunGuest(work))
+        except ActorCrashed as crash:  # a callback of the caller's raised: that is the caller's
+            raise crash.__cause__ or crash from None
+        finally:
+            with trio.CancelScope(shield=True):  # bounded by the actor's grace: the guest unwinds at once
+                await executions.guests.stop(ref)
+
+    def snapshot(self) -> Node:
+        """The live actor tree, as of now; never waits."""
+        return self._supervisor.snapshot()
+
+    def explain(self, request: RequestEnvelope) -> Explanation:
+        """How `request` would be routed now, and why. Sends nothing, changes nothing, never waits."""
+        return self._desk.explain(with_requirements(request))
+
+    def backends(self) -> list[dict[str, Any]]:
+        """Every configured instance with its state: "running", or why it is not usable. No addresses, no keys."""
+        rows = [
+            {
+                "name": each.name,
+                "kind": each.kind_name,
+                "hosting": each.config.hosting.value,
+                "answers_to": list(each.config.answers_to),
+                "weight": each.weight,
+                "priority": each.priority,
+                "ops": [op.value for op in each.capabilities.ops],
+                "features": sorted(each.features),
+                "transports": [transport.value for transport in each.capabilities.transports],
+                "inflight": each.inflight,
+                "queued": each.queued,
+                "state": each.reason or ("drained" if each.weight == 0 else each.status),
+                "detail": "",
+            }
+            for each in self._desk.generation.instances
+        ]
+        skipped = [
+            {
+                "name": each.name,
+                "kind": each.kind,
+                "hosting": "",
+                "answers_to": [],
+                "weight": 0,
+                "priority": 0,
+                "ops": [],
+                "features": [],
+                "transports": [],
+                "inflight": 0,
+                "queued": 0,
+                "state": each.reason,
+                "detail": each.detail,
+            }
+            for each in self._desk.generation.skipped
+        ]
+        return rows + skipped
+
+    def capabilities(self) -> dict[str, Any]:
+        """What can be asked for: operations, and the features and models of each, over all usable backends."""
+        features: dict[str, set[str]] = {}
+        models: dict[str, set[str]] = {}
+        for each in self._desk.generation.instances:
+            if each.reason is not None:
+                continue
+            for op in each.capabilities.ops:
+                features.setdefault(op.value, set()).update(each.features)
+                models.setdefault(op.value, set()).update(each.config.answers_to[:1])
+        return {
+            "features": {op: sorted(found) for op, found in sorted(features.items())},
+            "models": {op: sorted(found) for op, found in sorted(models.items())},
+            "operations": sorted(features),
+        }
+
+    def _task(self, source: Path | bytes, task: Task | None) -> Task:
+        if task is None:
+            task = Task(id=source.stem if isinstance(source, Path) else "guest")
+        configured = self._desk.generation.tasks.get(task.id)
+        return configured if configured is not None and task == Task(id=task.id) else task
+
+    async def _open_executions(self) -> Executions:
+        async with self._opening:
+            if self._executions is None:
+                executions = Executions(self.config.guests, DRAIN_SECONDS)
+                await self._supervisor.start(Spec(name="executions", factory=lambda: executions, grace=30.0))
+                self._executions = executions
+        return self._executions
+
+    def _observe(self, request: RequestEnvelope, response: ResponseEnvelope) -> None:
+        if self._observer is not None:
+            self._observer(request, response)
+
+    async def _watched(
+        self, request: RequestEnvelope, events: AsyncIterator[StreamEvent]
+    ) -> AsyncIterator[StreamEvent]:
+        async for event in events:
+            if isinstance(event, Completed):
+                self._observe(request, event.response)
+            elif isinstance(event, ErrorEvent):
+                failed = Result(error=event.error)
+                self._observe(
+                    request,
+                    ResponseEnvelope(request_id=request.request_id, operation=request.operation, result=failed),
+                )
+            yield event
+
+
+@asynccontextmanager
+async def open_runtime(
+    config: Config | Path | str | Mapping[str, Any],
+    *,
+    instruments: Sequence[Instrument] = (),
+    observer: Observer | None = None,
+    seed: int | None = None,
+) -> AsyncIterator[Runtime]:
+    """Start everything that `config` names; when the block is left, all of it has gone.
+
+    Left normally, what is in flight may finish for up to ten seconds; left by an error or a cancellation, it is
+    cancelled. Installs no signal handlers, touches no global state, and opens no connection before the first request.
+
+    Args:
+        config: a `Config`, the path of a TOML file, or a mapping of the same shape.
+        instruments: see `actors.Instrument`.
+        observer: called with every finished request and its response; what it raises is raised from the call.
+        seed: makes the router's choices repeatable.
+
+    Raises:
+        ConfigError: with everything that is wrong in it; nothing was started then.
+    """
+    if not isinstance(config, Config):
+        config = load_config(config)
+    generation = build_generation(config)
+    desk = Desk(generation, rng=Random(seed) if seed is not None else None)
+    async with open_supervisor(name="runtime", intensity=5, period=30.0, instruments=tuple(instruments)) as supervisor:
+        runtime = Runtime(config, desk, supervisor, observer)
+        await supervisor.start(
+            Spec(name="backends", factory=lambda: Backends(generation, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
+        )
+        runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
+        yield runtime

@@ -1,0 +1,105 @@
+"""The inner nodes of the supervision tree: actors that own other actors.
+
+runtime                    the supervisor that `open_runtime` opens
+├── backends/instances/…   one actor per configured instance, stopped together
+├── router                 a turn is a request
+└── executions/guests/…    one actor per running guest; started with the first guest, so that without guests
+                           the WebAssembly engine is never loaded
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Never
+
+from actors import Actor, Context, Request, Spec, Supervisor, open_supervisor
+
+from .config import GuestLimits
+from .ir import SpearError
+from .router import Generation
+
+if TYPE_CHECKING:
+    from .hostcall import Execution, GuestEngine
+
+
+class Backends(Actor[Never]):
+    """Starts an actor for each instance that can serve, and lends its address to the router's view of it."""
+
+    def __init__(self, generation: Generation, drain: float) -> None:
+        self._generation = generation
+        self._drain = drain
+
+    @asynccontextmanager
+    async def lifespan(self, ctx: Context[Never]) -> AsyncIterator[None]:
+        usable = [instance for instance in self._generation.instances if instance.reason is None]
+        async with open_supervisor(name="instances", intensity=5 + len(usable), period=30.0, stop="together") as sup:
+            for instance in usable:
+                instance.ref = await sup.start(self._generation.spec(instance, drain=self._drain))
+            yield
+
+
+@dataclass(frozen=True, slots=True)
+class RunGuest(Request["Execution"]):
+    """Run a guest to its end; `work` is the engine's `run` with its arguments."""
+
+    work: Callable[[], Any]
+
+
+class GuestRun(Actor[RunGuest]):
+    """One execution. It ends after its turn; cancelling the turn unwinds the guest."""
+
+    rejects = (SpearError, OSError)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def handle(self, msg: RunGuest, ctx: Context[RunGuest]) -> Execution:
+        execution: Execution = await msg.work()
+        ctx.finish()
+        return execution
+
+    def observe(self) -> Mapping[str, object]:
+        return {"guest": self._name}
+
+
+class Executions(Actor[Never]):
+    """Owns the WebAssembly engine and the guests that run on it. `engine` and `guests` are there between its start and
+    its stop."""
+
+    engine: GuestEngine
+    guests: Supervisor
+
+    def __init__(self, limits: GuestLimits, drain: float) -> None:
+        self._limits = limits
+        self._drain = drain
+        self._count = 0
+
+    @asynccontextmanager
+    async def lifespan(self, ctx: Context[Never]) -> AsyncIterator[None]:
+        from .hostcall import GuestEngine, Limits
+
+        limits = Limits(memory_bytes=self._limits.memory_bytes)
+        cache = {} if self._limits.module_cache else {"cache_directory": None}
+        async with (
+            GuestEngine(limits=limits, **cache) as self.engine,
+            open_supervisor(name="guests", stop="together") as self.guests,
+        ):
+            yield
+
+    def spec(self, guest: str, execution_id: str) -> Spec[RunGuest]:
+        return Spec(
+            name=execution_id,
+            factory=lambda: GuestRun(guest),
+            restart="temporary",
+            mailbox=1,
+            drain=self._drain,
+        )
+
+    @property
+    def running(self) -> int:
+        return self.engine.running
+
+    def observe(self) -> Mapping[str, object]:
+        return {"running": self.engine.running, "max_executions": self._limits.max_executions}
