@@ -38,13 +38,14 @@ def from_file(path: FilePath) -> Secret | None:
         return None
     except (OSError, ValueError) as error:
         raise UnusableCredential(f"the file cannot be read: {_reason(error)}") from None
-    with os.fdopen(descriptor, "rb") as stream:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UnusableCredential("is not a regular file")
-        try:
-            data = stream.read(MAX_FILE_BYTES + 1)
-        except OSError as error:
-            raise UnusableCredential(f"the file cannot be read: {_reason(error)}") from None
+        data = _read(descriptor)
+    except OSError as error:
+        raise UnusableCredential(f"the file cannot be read: {_reason(error)}") from None
+    finally:
+        os.close(descriptor)
     if len(data) > MAX_FILE_BYTES:
         raise UnusableCredential(f"the file is larger than {MAX_FILE_BYTES} bytes; expected one key and nothing else")
     try:
@@ -52,6 +53,14 @@ def from_file(path: FilePath) -> Secret | None:
     except UnicodeDecodeError:
         raise UnusableCredential("the file is not text") from None
     return _checked(text, "the file")
+
+
+def _read(descriptor: int) -> bytes:
+    """All of it, or so much that it is known to be too much."""
+    data = b""
+    while len(data) <= MAX_FILE_BYTES and (more := os.read(descriptor, MAX_FILE_BYTES + 1)):
+        data += more
+    return data
 
 
 def _checked(text: str, where: str) -> Secret | None:

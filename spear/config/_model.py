@@ -182,3 +182,10 @@ class Config(Section):
     log: LogConfig = LogConfig()
     warnings: tuple[str, ...] = ()
     origin: Origin = Origin()
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """Every secret that this configuration holds: what must not appear in a log or an error."""
+        keys = (credential.value for credential in self.credentials)
+        addresses = (backend.base_url for backend in self.backends)
+        return tuple(secret for secret in (*keys, *addresses) if secret)

@@ -160,7 +160,8 @@ def _say(detail: ErrorDetails) -> str:
     if kind in _EXPECTED:
         return f"is {describe(given)}; expected {_EXPECTED[kind]}"
     if kind in {"enum", "literal_error"}:
-        return f"is {'none of the known names' if isinstance(given, str) else describe(given)}; expected {context['expected']}"
+        wrong = "none of the known names" if isinstance(given, str) else describe(given)
+        return f"is {wrong}; expected {context['expected']}"
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
         return f"is {describe(given)}; expected {words} {context[key]}"

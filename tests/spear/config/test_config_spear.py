@@ -1,0 +1,364 @@
+"""The layout [spear]: what it means, and how each mistake is reported."""
+
+# ruff: noqa: E501 -- tables of mistakes and their messages
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spear.config import Config, default_config, load_config
+from spear.ir import ConfigError, Hosting, Operation, Transport
+from spear.secrets import Secret
+
+FULL = """\
+[spear]
+default_policy = "round_robin"
+debug_raw = true
+
+[[spear.credentials]]
+name = "openai-a"
+env = "OPENAI_KEY_A"
+quota_group = "org-1"
+
+[[spear.credentials]]
+name = "unused"
+env = "UNUSED_KEY"
+
+[[spear.backends]]
+name = "gpt-us"
+kind = "openai_chat"
+hosting = "remote"
+base_url = "https://gpt.example/v1"
+model = "gpt-4o-mini"
+model_class = "small-chat"
+credentials = ["openai-a"]
+ops = ["chat_completions"]
+features = ["supports_stream", "supports_tools"]
+transports = ["http"]
+weight = 80
+priority = -1
+limits = { max_inflight = 64, max_queue = 0 }
+price = { input = 0.15, output = 1 }
+timeouts = { connect = "500ms", first_event = "auto", idle = 12, total = "1.5h" }
+stream_usage = false
+region = "us"
+options = { seed = 7, nested = { a = [1, 2] } }
+
+[[spear.backends]]
+name = "big"
+kind = "stub"
+hosting = "local"
+model_class = "big-chat"
+
+[[spear.routes]]
+match = { operation = "chat_completions", model_class = "small-chat" }
+policy = "priority"
+within_level = "least_inflight"
+allow_policies = ["round_robin"]
+fallback = ["big-chat"]
+
+[[spear.routes]]
+policy = "weighted_random"
+
+[[spear.tasks]]
+id = "agent"
+config = { greeting = "hello" }
+allow_operations = ["chat_completions"]
+allow_backends = ["gpt-us"]
+
+[spear.router]
+max_attempts = 2
+default_timeout_s = "2m"
+
+[spear.guests]
+timeout_s = 0
+module_cache = false
+
+[spear.log]
+level = "debug"
+format = "json"
+"""
+STUB = '[[spear.backends]]\nname = "s"\nkind = "stub"\nhosting = "local"\n'
+
+
+def load(tmp_path: Path, text: str, **environ: str) -> Config:
+    path = tmp_path / "spear.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path, environ=environ)
+
+
+def line_of(start: str) -> int:
+    """The first line of FULL that begins so."""
+    return 1 + next(i for i, row in enumerate(FULL.split("\n")) if row.startswith(start))
+
+
+def problems(tmp_path: Path, text: str, **environ: str) -> list[str]:
+    """Each problem as `line key: message`."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, **environ)
+    for problem in caught.value.problems:
+        assert problem.file == str(tmp_path / "spear.toml")
+        assert str(problem) in str(caught.value)
+    return [f"{p.line} {p.key}: {p.message}" for p in caught.value.problems]
+
+
+def test_everything_that_can_be_said(tmp_path: Path) -> None:
+    config = load(tmp_path, FULL, OPENAI_KEY_A=" sk-canary \n", UNUSED_KEY="never read")
+    assert (config.layout, config.default_policy, config.debug_raw) == ("spear", "round_robin", True)
+    used, unused = config.credentials
+    assert (used.name, used.source, used.quota_group) == ("openai-a", "env:OPENAI_KEY_A", "org-1")
+    assert used.value == Secret("sk-canary")
+    assert unused.value is None
+    gpt, big = config.backends
+    assert gpt.base_url == Secret("https://gpt.example/v1")
+    assert gpt.hosting is Hosting.REMOTE
+    assert gpt.ops == (Operation.CHAT_COMPLETIONS,)
+    assert gpt.transports == (Transport.HTTP,)
+    assert gpt.features == ("supports_stream", "supports_tools")
+    assert (gpt.weight, gpt.priority, gpt.stream_usage, gpt.region) == (80, -1, False, "us")
+    assert (gpt.limits.max_inflight, gpt.limits.max_queue) == (64, 0)
+    assert gpt.price is not None
+    assert (gpt.price.input, gpt.price.output) == (0.15, 1.0)
+    assert gpt.timeouts.model_dump() == {"connect": 0.5, "first_event": None, "idle": 12.0, "total": 5400.0}
+    assert gpt.options == {"seed": 7, "nested": {"a": [1, 2]}}
+    assert (gpt.origin.line, gpt.origin.key) == (line_of("[[spear.backends]]"), "spear.backends[0]")
+    assert (big.ops, big.features, big.transports, big.weight, big.priority) == (None, None, None, 100, 0)
+    first, second = config.routes
+    assert first.match.operation is Operation.CHAT_COMPLETIONS
+    assert (first.match.model_class, first.policy, first.within_level) == ("small-chat", "priority", "least_inflight")
+    assert (first.allow_policies, first.fallback, first.origin.line) == (
+        ("round_robin",),
+        ("big-chat",),
+        line_of("[[spear.routes]]"),
+    )
+    assert second.match.model_dump() == {"operation": None, "model_class": None}
+    (task,) = config.tasks
+    assert (task.id, task.config, task.allow_backends) == ("agent", {"greeting": "hello"}, ("gpt-us",))
+    assert (config.router.max_attempts, config.router.default_timeout_s) == (2, 120.0)
+    assert (config.guests.timeout_s, config.guests.module_cache) == (None, False)
+    assert (config.log.level, config.log.format) == ("debug", "json")
+    assert config.warnings == ()
+    assert set(config.secrets) == {Secret("sk-canary"), Secret("https://gpt.example/v1")}
+
+
+def test_secrets_and_addresses_do_not_show(tmp_path: Path) -> None:
+    config = load(tmp_path, FULL, OPENAI_KEY_A="sk-canary")
+    for text in (repr(config), str(config), f"{config}", config.model_dump_json(), repr(config.model_dump())):
+        assert "sk-canary" not in text
+        assert "gpt.example" not in text
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(config)
+
+
+def test_a_mapping_takes_the_same_shape() -> None:
+    config = load_config(
+        {
+            "spear": {
+                "credentials": ({"name": "k", "env": "K"},),
+                "backends": [
+                    {
+                        "name": "s",
+                        "kind": "openai_chat",
+                        "hosting": Hosting.REMOTE,
+                        "base_url": Secret("https://h/v1"),
+                        "credentials": ["k"],
+                        "timeouts": {"idle": 2},
+                    }
+                ],
+            }
+        },
+        environ={"K": "v"},
+    )
+    assert config.backends[0].base_url == Secret("https://h/v1")
+    assert config.backends[0].timeouts.idle == pytest.approx(2.0)
+    assert config.credentials[0].value == Secret("v")
+    assert config.origin.line == 0
+
+
+def test_a_mapping_is_checked_like_a_file() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config({"spear": {"backends": [{"name": Secret("x"), 5: 6, "options": {"when": object()}}]}}, environ={})
+    text = str(caught.value)
+    assert "configuration: spear.backends[0].name: is a secret; no setting takes that" in text
+    assert "configuration: spear.backends[0]: has a key that is 5; expected a string" in text
+    assert "configuration: spear.backends[0].options.when: is of type object" in text
+    assert "configuration: spear.backends[0].hosting: is missing" in text
+
+
+def test_the_default_is_one_stub() -> None:
+    config = load_config(None, environ={})
+    assert config == default_config()
+    assert [(b.name, b.kind, b.hosting, b.answers_to) for b in config.backends] == [("stub", "stub", "local", ())]
+
+
+def test_an_empty_configuration_loads_with_a_warning(tmp_path: Path) -> None:
+    config = load(tmp_path, "[spear]\n")
+    assert config.backends == ()
+    assert "no backend is configured" in config.warnings[0]
+
+
+def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    text = FULL.replace("debug_raw = true", "debug_rew = true").replace("weight = 80", 'weight = "much"')
+    text = text.replace('level = "debug"', 'level = "loud"').replace('["gpt-us"]', '["gpt-uk"]')
+    found = problems(tmp_path, text)
+    assert found == [
+        '3 spear.debug_rew: is not a known key; did you mean "debug_raw"?',
+        f"{line_of('weight = 80')} spear.backends[0].weight: is a string; expected a whole number",
+        f'{line_of("allow_backends")} spear.tasks[0].allow_backends[0]: is not among [[spear.backends]]; did you mean "gpt-us"?',
+        f"{line_of('level')} spear.log.level: is none of the known names; expected 'debug', 'info', 'warning' or 'error'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[spear]\non_exhausted = 'wait'", "2 spear.on_exhausted: is not supported by this version"),
+        ("[spear.decisions]\npath = 'x'", "1 spear.decisions: is not supported by this version"),
+        (STUB + "limits = { rpm = 5 }", "5 spear.backends[0].limits.rpm: is not supported by this version"),
+        (STUB + "[[spear.routes]]\nhedge = {}", "6 spear.routes[0].hedge: is not supported by this version"),
+        (STUB + "[[spear.routes]]\nmirror = {}", "6 spear.routes[0].mirror: is not supported by this version"),
+        (STUB + "[[spear.routes]]\npolicy = 'peak_ewma'", "the policy peak_ewma is not supported by this version"),
+        (STUB + "[[spear.routes]]\nallow_policies = ['cheapest']", "allow_policies[0]: the policy cheapest is not supp"),
+        (STUB + "credentials = ['a', 'b']", "key pools are not supported by this version"),
+        ("[spear]\ndefault_policy = 'weighted_randm'", 'is no policy; did you mean "weighted_random"?'),
+        (STUB + "[[spear.routes]]\npolicy = 'x'", "6 spear.routes[0].policy: is no policy; expected one of"),
+        (STUB + "[[spear.routes]]\npolicy = 5", "spear.routes[0].policy: is 5; expected a string"),
+        ("[spear]\nbackends = 3", "2 spear.backends: is 3; expected a list of tables, each under [[spear.backends]]"),
+        ("[spear.backends]\nname = 'x'", "1 spear.backends: is a table; expected a list of tables"),
+        ("[spear]\nbackends = [1]", "2 spear.backends[0]: is 1; expected a list of tables"),
+        ("[spear]\nrouter = 3", "2 spear.router: is 3; expected a table: [spear.router]"),
+        ("[[spear.backends]]\nkind = 'stub'", '1 spear.backends[0].hosting: is missing; expected "local" or "remote"'),
+        ("[[spear.backends]]\nhosting = 'local'", "1 spear.backends[0].kind: is missing; expected a kind of backend"),
+        (STUB + STUB, "6 spear.backends[1].name: is the name of spear.backends[0] already"),
+        (STUB.replace('"s"', '""'), "2 spear.backends[0].name: is empty; expected a name"),
+        (STUB.replace('"s"', '" s"'), "2 spear.backends[0].name: has blanks around it"),
+        (STUB + f"region = '{'r' * 5}'\nname2 = 1", '6 spear.backends[0].name2: is not a known key; did you mean "name"?'),
+        (STUB + "ops = []", "5 spear.backends[0].ops: is an empty list; name at least one, or leave the key out"),
+        (STUB + "transports = []", "5 spear.backends[0].transports: is an empty list"),
+        (STUB + "credentials = []", "5 spear.backends[0].credentials: is an empty list"),
+        (STUB + "ops = ['chat']", "5 spear.backends[0].ops[0]: is none of the known names; expected 'chat_completions'"),
+        (STUB + "weight = -1", "5 spear.backends[0].weight: is -1; expected at least 0"),
+        (STUB + "weight = 1.5", "5 spear.backends[0].weight: is 1.5; expected a whole number"),
+        (STUB + "weight = true", "5 spear.backends[0].weight: is a boolean; expected a whole number"),
+        (STUB + "weight = 10_000_000", "5 spear.backends[0].weight: is 10000000; expected at most 1000000"),
+        (STUB + f"priority = {'9' * 400}", "5 spear.backends[0].priority: is a whole number with many digits; expected"),
+        (STUB + "price = { input = nan }", "5 spear.backends[0].price.input: is not a finite number"),
+        (STUB + "price = { input = -0.1 }", "5 spear.backends[0].price.input: is -0.1; expected at least 0"),
+        (STUB + "price = 3", "5 spear.backends[0].price: is 3; expected a table"),
+        (STUB + "price = { inpt = 1 }", '5 spear.backends[0].price.inpt: is not a known key; did you mean "input"?'),
+        (STUB + "limits = { max_inflight = 0 }", "5 spear.backends[0].limits.max_inflight: is 0; expected at least 1"),
+        (STUB + "timeouts = { connect = '3 weeks' }", "5 spear.backends[0].timeouts.connect: is a string; expected more"),
+        (STUB + "timeouts = { connect = 0 }", "5 spear.backends[0].timeouts.connect: is 0; expected more than 0"),
+        (STUB + "timeouts = { connect = 'auto' }", "5 spear.backends[0].timeouts.connect: is a string"),
+        (STUB + "timeouts = { total = '9000h' }", "5 spear.backends[0].timeouts.total: is a duration out of range"),
+        (STUB + f"timeouts = {{ total = {'9' * 400} }}", "timeouts.total: is a whole number with many digits"),
+        (STUB + "timeouts = { total = 1979-05-27 }", "5 spear.backends[0].timeouts.total: is a date or time"),
+        (STUB + "region = 07:32:00", "5 spear.backends[0].region: is a date or time; no setting takes that"),
+        (STUB + "base_url = 5", "5 spear.backends[0].base_url: is 5; expected a URL"),
+        (STUB + "base_url = ''", "5 spear.backends[0].base_url: is empty; expected a URL"),
+        (STUB + "base_url = 'gpt.canary'", "5 spear.backends[0].base_url: is a string without a scheme"),
+        (STUB + "base_url = 'http://h:canary/'", "5 spear.backends[0].base_url: is not a URL"),
+        (STUB + "base_url = 'http://[canary/'", "5 spear.backends[0].base_url: is not a URL"),
+        (STUB + "base_url = 'https://canary /'", "5 spear.backends[0].base_url: is a string with blanks"),
+        (STUB + "api_key = 'sk-canary'", "5 spear.backends[0].api_key: is not a setting here, and a key itself never"),
+        (STUB + "options = { a = { token = 'canary' } }", "5 spear.backends[0].options.a.token: does not belong into"),
+        (STUB + "origin = {}", "5 spear.backends[0].origin: is not a known key"),
+        (STUB + "'sk-canary123' = 1", "5 spear.backends[0].(a key not shown): is not a known key"),
+        (STUB + "'https://canary' = 1", "5 spear.backends[0].(a key not shown): is not a known key"),
+        (STUB + "credentials = ['sk-canary']", "is not among [[spear.credentials]]; there is none"),
+        ("[[spear.credentials]]\nname = 'k'", "1 spear.credentials[0]: has neither `env` and `file`"),
+        ("[[spear.credentials]]\nname = 'k'\nenv='A'\nfile='b'", "1 spear.credentials[0]: has both `env` and `file`"),
+        ("[[spear.credentials]]\nname='k'\nenv='sk-canary'", "3 spear.credentials[0].env: is not the name of an environ"),
+        ("[[spear.credentials]]\nname = 'k'\nenv = 5", "3 spear.credentials[0].env: is 5; expected a string"),
+        ("[[spear.credentials]]\nname = 'k'\nfile = ''", "3 spear.credentials[0].file: is empty; expected a string"),
+        ("[[spear.credentials]]\nenv = 'K'", "1 spear.credentials[0].name: is missing; expected a name"),
+        ("[[spear.credentials]]\nname='k'\nenv='K'\nvalue='canary'", "4 spear.credentials[0].value: is not a known key"),
+        (STUB + "[[spear.routes]]\n[[spear.routes]]", "6 spear.routes[1]: is never reached: spear.routes[0] matches all"),
+        (STUB + "[[spear.routes]]\nwithin_level = 'round_robin'", "within_level: has a meaning only beside policy"),
+        (STUB + "[[spear.routes]]\npolicy='priority'\nwithin_level='priority'", "7 spear.routes[0].within_level: is the"),
+        (STUB + "[[spear.routes]]\nfallback = []", "6 spear.routes[0].fallback: is an empty list"),
+        (STUB + "model='m'\n[[spear.routes]]\nfallback = ['n']", "7 spear.routes[0].fallback[0]: is not among the models"),
+        (STUB + "model='m'\n[[spear.routes]]\nmatch={model_class='n'}", "match.model_class: no backend has this model"),
+        (STUB + "[[spear.routes]]\nmatch={model='n'}", '6 spear.routes[0].match.model: is not a known key; did you mean'),
+        ("[[spear.tasks]]\nid = 'a'\n[[spear.tasks]]\nid = 'a'", "4 spear.tasks[1].id: is the id of spear.tasks[0] alre"),
+        ("[[spear.tasks]]\nid='a'\nconfig={a=1}", "3 spear.tasks[0].config.a: is 1; expected a string"),
+        ("[spear.guests]\nmemory_bytes = 1", "2 spear.guests.memory_bytes: is 1; expected at least 65536"),
+        ("[spear.guests]\ntimeout_s = -1", "2 spear.guests.timeout_s: is -1; expected 0 (none) or a number of seconds"),
+        ("[spear.router]\nmax_attempts = 11", "2 spear.router.max_attempts: is 11; expected at most 10"),
+        ("[spear]\n[tool.x]", "2 tool: is not a known table"),
+        ("[[backends]]\nname = 'x'", "1 backends: is not a known table; did you mean spear.backends?"),
+        ("", "0 : has neither a table [spear] nor [spearlet.llm]"),
+        ("spear = 5", "1 spear: is 5; expected a table: [spear]"),
+        ("[spear]\n[spearlet.llm]", "2 : both [spear] and [spearlet] are here; expected one layout in a file"),
+        ("[spear]\na = \n", "2 : is not TOML: Invalid value"),
+        ("[spear]\nkcanary = 1\nkcanary = 1\n", "3 : is not TOML: "),
+        ("[spear]\n[tcanary]\n[tcanary]\n", "3 : is not TOML: this key or table is declared twice"),
+        ("[spear]\na = '''", "2 : is not TOML: "),
+        ("[spear]\na = '\x01'", "2 : is not TOML: a character that may not stand here"),
+        (f"a = {'9' * 5000}", "0 : is not TOML: a number has too many digits"),
+        ("a = " + "[" * 3000, "0 : is nested deeper than 32"),
+        ("[spear]\na = " + "[" * 40 + "]" * 40, "2 spear.a[0][0]"),
+    ],
+)  # fmt: skip
+def test_each_mistake_has_its_place_and_its_words(tmp_path: Path, text: str, expected: str) -> None:
+    found = problems(tmp_path, text)
+    assert any(expected in problem for problem in found), found
+    assert "canary" not in "\n".join(found).replace(str(tmp_path), "")
+
+
+def test_what_is_unbound_may_answer_to_any_model(tmp_path: Path) -> None:
+    config = load(tmp_path, STUB + "[[spear.routes]]\nmatch = { model_class = 'whatever' }\nfallback = ['other']")
+    assert config.routes[0].fallback == ("other",)
+
+
+def test_a_long_list_of_problems_is_cut(tmp_path: Path) -> None:
+    found = problems(tmp_path, "[spear]\n" + "".join(f"x{i} = 1\n" for i in range(150)))
+    assert len(found) == 101
+    assert found[-1] == "0 : and 50 more problems"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"[spear]\n# \xff\n", ":2: is not UTF-8"),
+        (b"#" * 1_048_577, ": is larger than 1048576 bytes"),
+    ],
+)
+def test_what_is_no_text(tmp_path: Path, data: bytes, expected: str) -> None:
+    path = tmp_path / "spear.toml"
+    path.write_bytes(data)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, environ={})
+    assert str(caught.value).startswith(f"{path}{expected}")
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "spear.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + STUB.encode())
+    assert load_config(str(path), environ={}).backends[0].origin.line == 1
+
+
+@pytest.mark.parametrize("name", ["missing.toml", ".", "a\0b"])
+def test_a_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / name, environ={})
+    assert "cannot be read" in str(caught.value)
+
+
+def test_lines_of_windows(tmp_path: Path) -> None:
+    path = tmp_path / "spear.toml"
+    path.write_bytes((STUB + "wieght = 1\n").replace("\n", "\r\n").encode())
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, environ={})
+    assert caught.value.problems[0].line == 5
+
+
+def test_an_error_survives_pickling(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, "[spear]\nx = 1\n")
+    again: Any = pickle.loads(pickle.dumps(caught.value))
+    assert again.problems == caught.value.problems
