@@ -1,5 +1,6 @@
 """One scriptable actor for the tests of this folder. `build(pkg)` makes it from any copy of the library."""
 
+# ruff: noqa: PLW0717
 from __future__ import annotations
 
 import math
@@ -9,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import trio
+import trio.testing
 
 import actors
 
@@ -26,39 +28,39 @@ def build(pkg: ModuleType) -> Any:
 
     @dataclass(frozen=True, slots=True)
     class Do(pkg.Request):
-        id: int = 0
+        number: int = 0
         kind: str = "ok"  # ok | reject | crash | stubborn
         sleep: float | None = None  # None: no checkpoint at all
 
     @dataclass(frozen=True, slots=True)
     class Items(pkg.StreamRequest):
-        id: int = 0
+        number: int = 0
         count: int = 3
         kind: str = "ok"  # ok | reject | crash, after the items
         sleep: float | None = None  # before each item
 
     @dataclass(frozen=True, slots=True)
     class Note:
-        id: int = 0
+        number: int = 0
 
     class Log:
         """What the handlers saw, each with a number that orders it against what the senders saw."""
 
         def __init__(self) -> None:
-            self.number = 0
+            self.count = 0
             self.events: list[tuple[int, str, int, Any]] = []
             self.running = 0
             self.most_running = 0
 
         def tick(self) -> int:
-            self.number += 1
-            return self.number
+            self.count += 1
+            return self.count
 
-        def add(self, what: str, id: int, detail: Any = None) -> None:
-            self.events.append((self.tick(), what, id, detail))
+        def add(self, what: str, number: int, detail: Any = None) -> None:
+            self.events.append((self.tick(), what, number, detail))
 
         def of(self, what: str) -> list[int]:
-            return [id for _, w, id, _ in self.events if w == what]
+            return [number for _, w, number, _ in self.events if w == what]
 
     class Scripted(pkg.Actor):
         rejects = (Refused,)
@@ -73,16 +75,16 @@ def build(pkg: ModuleType) -> Any:
 
         async def handle(self, msg: Any, ctx: Any) -> object:
             log = self.log
-            log.add("start", msg.id, ctx.incarnation)
+            log.add("start", msg.number, ctx.incarnation)
             log.running += 1
             log.most_running = max(log.most_running, log.running)
             try:
                 await self._do(msg)
-                self.seen.append(msg.id)
-                log.add("end", msg.id, ctx.incarnation)
-                return msg.id
+                self.seen.append(msg.number)
+                log.add("end", msg.number, ctx.incarnation)
+                return msg.number
             except trio.Cancelled:
-                log.add("cancelled", msg.id, (ctx.incarnation, trio.current_time()))
+                log.add("cancelled", msg.number, (ctx.incarnation, trio.current_time()))
                 raise
             finally:
                 log.running -= 1
@@ -94,25 +96,25 @@ def build(pkg: ModuleType) -> Any:
                 with trio.CancelScope(shield=msg.kind == "stubborn"):
                     await trio.sleep(msg.sleep)
             if msg.kind == "reject":
-                raise Refused(msg.id)
+                raise Refused(msg.number)
             if msg.kind == "crash":
-                raise Boom(msg.id)
+                raise Boom(msg.number)
 
         async def handle_stream(self, msg: Any, out: Any, ctx: Any) -> None:
             log = self.log
-            log.add("start", msg.id, ctx.incarnation)
+            log.add("start", msg.number, ctx.incarnation)
             log.running += 1
             log.most_running = max(log.most_running, log.running)
             try:
                 for number in range(msg.count):
                     if msg.sleep is not None:
                         await trio.sleep(msg.sleep)
-                    log.add("sending", msg.id, number)
+                    log.add("sending", msg.number, number)
                     await out.send(number)
-                await self._do(Do(msg.id, msg.kind))
-                log.add("end", msg.id, ctx.incarnation)
+                await self._do(Do(msg.number, msg.kind))
+                log.add("end", msg.number, ctx.incarnation)
             except trio.Cancelled:
-                log.add("cancelled", msg.id, (ctx.incarnation, trio.current_time()))
+                log.add("cancelled", msg.number, (ctx.incarnation, trio.current_time()))
                 raise
             finally:
                 log.running -= 1

@@ -1,5 +1,6 @@
 """Messages: what each sender gets, row by row of the semantics table."""
 
+# ruff: noqa: PT012
 from __future__ import annotations
 
 import math
@@ -8,7 +9,6 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
 
 import actors
 from actors import ActorCrashed, ActorStopped, MailboxFull, SelfAsk, Spec, UnknownMessage, open_supervisor
@@ -68,8 +68,8 @@ async def test_asks_queued_during_a_restart_are_served_in_order_and_the_crashed_
         ref.tell_nowait(Do(1, "crash"))
         await settle()
         assert ref.status == "backing_off"
-        for id in range(2, 6):
-            nursery.start_soon(ref.ask, Do(id))
+        for number in range(2, 6):
+            nursery.start_soon(ref.ask, Do(number))
             await settle()
         assert ref.queued == 4
         with trio.move_on_after(1) as gave_up:  # each can give up by its own deadline
@@ -152,10 +152,10 @@ async def test_an_asker_that_gives_up_cancels_its_turn_and_only_that(autojump_cl
     log = Log()
     async with open_supervisor() as sup:
         ref = await sup.start(spec(log=log))
-        for id in range(3):
+        for number in range(3):
             with trio.move_on_after(1):
-                await ref.ask(Do(id, sleep=60))
-            assert await ref.ask(Do(10 + id, sleep=2)) == 10 + id
+                await ref.ask(Do(number, sleep=60))
+            assert await ref.ask(Do(10 + number, sleep=2)) == 10 + number
         n = node(sup)
         assert (n.cancelled, n.handled, n.restarts) == (3, 3, 0)
         assert log.of("cancelled") == [0, 1, 2]
@@ -216,7 +216,7 @@ async def test_deadlines_travel_down_a_chain_of_asks(autojump_clock):
 async def test_a_self_ask_fails_at_once():
     class Selfish(actors.Actor[Do]):
         async def handle(self, msg: Any, ctx: Any) -> object:
-            if msg.id:
+            if msg.number:
                 return "inner"
             return await ctx.ref.ask(Do(1))
 
@@ -280,8 +280,8 @@ async def test_finish_ends_a_permanent_actor_after_its_turn(autojump_clock):
 
         nursery.start_soon(second)
         results.append(await ref.ask(Do(1)) if not ref.running else None)
-        exit = await ref.wait_exit()
-        assert exit == actors.Exit("root/a", "finished", None)
+        ended = await ref.wait_exit()
+        assert ended == actors.Exit("root/a", "finished", None)
         assert sup.snapshot().children == ()
     assert "stopped" in results
 
@@ -311,9 +311,9 @@ async def test_a_crash_with_several_turns_in_flight_ends_them_all_but_not_the_qu
 
         async def ask(msg: Any) -> None:
             try:
-                outcomes[msg.id] = str(await ref.ask(msg))
+                outcomes[msg.number] = str(await ref.ask(msg))
             except actors.ActorError as exc:
-                outcomes[msg.id] = type(exc).__name__
+                outcomes[msg.number] = type(exc).__name__
 
         for msg in (Do(1, sleep=60), Do(2, "crash", sleep=5), Do(3, sleep=60), Do(4)):
             nursery.start_soon(ask, msg)

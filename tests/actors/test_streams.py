@@ -1,5 +1,6 @@
 """Streams: backpressure both ways, early leaving, failures behind items."""
 
+# ruff: noqa: PT012, PERF401
 from __future__ import annotations
 
 from typing import Any
@@ -111,7 +112,7 @@ async def test_a_shielded_producer_is_not_stuck_when_its_consumer_has_left(autoj
             with trio.CancelScope(shield=True):
                 for number in range(10):
                     await out.send(number)
-            self.log.add("end", msg.id)
+            self.log.add("end", msg.number)
 
     log = Log()
     async with open_supervisor() as sup:
