@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from ._errors import (
     Attempt,
@@ -100,10 +102,10 @@ class RequestEnvelope(Model):
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.version != VERSION:
-            raise ValueError(f"unsupported_version: {self.version}, this is version {VERSION}")
+            raise ValueError(f"unsupported_version: version: must be {VERSION}")
         if self.payload.kind != self.operation.value:
             raise ValueError(
-                f"payload_mismatch: operation is {self.operation.value}, payload.kind is {self.payload.kind}"
+                f"payload_mismatch: payload.kind: is {self.payload.kind}, must be as operation, {self.operation.value}"
             )
         return self
 
@@ -163,9 +165,10 @@ class ResponseEnvelope(Model):
 def parse_request(data: bytes | str) -> RequestEnvelope:
     """A RequestEnvelope from JSON, or a `CallerError` that names each field that is wrong."""
     try:
-        return validate_request(parse_json(data))
+        value = parse_json(data)
     except MalformedJson as error:
         raise CallerError(make_error(ErrorCode.INVALID_REQUEST, f"not JSON: {error}")) from None
+    return validate_request(value)
 
 
 def validate_request(value: JsonValue) -> RequestEnvelope:
@@ -173,16 +176,52 @@ def validate_request(value: JsonValue) -> RequestEnvelope:
     try:
         return RequestEnvelope.model_validate_json(dump_json(value))
     except ValidationError as error:
-        raise CallerError(_explain(error)) from None
+        raise CallerError(_explain(error, value)) from None
+    except MalformedJson as error:
+        raise CallerError(make_error(ErrorCode.INVALID_REQUEST, f"not JSON: {error}")) from None
 
 
-def _explain(error: ValidationError) -> CanonicalError:
-    """The problems in one line each, by field, without repeating the caller's values."""
-    problems = error.errors(include_url=False, include_input=False, include_context=False)
+def _explain(error: ValidationError, value: JsonValue) -> CanonicalError:
+    """The problems by field, in one line, without repeating the caller's values."""
+    problems = error.errors(include_url=False, include_input=False)
+    by_place: dict[str, list[str]] = {}
     for problem in problems:
         for code in (ErrorCode.UNSUPPORTED_VERSION, ErrorCode.PAYLOAD_MISMATCH):
             if f"{code.value}: " in problem["msg"]:
                 return make_error(code, problem["msg"].partition(f"{code.value}: ")[2])
-    lines = [f"{'.'.join(map(str, p['loc'])) or 'request'}: {p['msg']}" for p in problems[:8]]
-    more = f" (and {len(problems) - 8} more)" if len(problems) > 8 else ""
+        said = by_place.setdefault(_place(problem["loc"], value) or "request", [])
+        if (text := _say(problem)) not in said:
+            said.append(text)
+    lines = [f"{place}: {' or '.join(said)}" for place, said in list(by_place.items())[:8]]
+    more = f" (and {len(by_place) - 8} more)" if len(by_place) > 8 else ""
     return make_error(ErrorCode.INVALID_REQUEST, "; ".join(lines) + more)
+
+
+def _place(steps: tuple[int | str, ...], value: JsonValue) -> str:
+    """`payload.messages[2].role`. Pydantic also puts the names of union members among the steps: those are no part of
+    what the caller wrote, and are left out."""
+    place = ""
+    for number, step in enumerate(steps):
+        if isinstance(value, list) and isinstance(step, int):
+            place += f"[{step}]"
+            value = value[step] if step < len(value) else None
+        elif isinstance(value, dict) and (step in value or number == len(steps) - 1):
+            name = str(step)
+            place += ("." if place else "") + (name if len(name) <= 64 else name[:64] + "…")
+            value = value.get(name)
+    return place
+
+
+def _say(problem: ErrorDetails) -> str:
+    match problem["type"]:
+        case "extra_forbidden":
+            return "is not a known key"
+        case "missing":
+            return "is missing"
+        case "union_tag_invalid":  # pydantic's own text would quote the tag
+            return f"its {problem['ctx']['discriminator']} must be one of {problem['ctx']['expected_tags']}"
+        case "union_tag_not_found":
+            return f"its {problem['ctx']['discriminator']} is missing"
+        case _:
+            text = problem["msg"].removeprefix("Value error, ").replace("Input should", "must")
+            return re.sub(r"\ba valid (?=[aeiou])", "an ", text).replace("a valid ", "a ")

@@ -160,7 +160,8 @@ class ConfigError(SpearError):
 
 
 class GuestError(SpearError):
-    """A guest cannot be loaded or started: it is no module, it imports what is not there, this platform cannot run it."""
+    """A guest cannot be loaded or started: it is no module, imports what is not there, or this platform cannot run
+    it."""
 
 
 class Failure(StrEnum):

@@ -45,14 +45,36 @@ def dump_json(value: object, *, sort: bool = False) -> bytes:
     """Compact UTF-8 JSON; with `sort`, keys in ascending byte order. Raises `MalformedJson` for what JSON cannot
     say."""
     try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort else None)
+        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort else None)
     except TypeError:  # an integer beyond 64 bits, a lone surrogate, or something that is no JSON at all
-        try:
-            return json.dumps(
-                value, separators=(",", ":"), sort_keys=sort, ensure_ascii=False, allow_nan=False
-            ).encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            raise MalformedJson(_reason(error)) from None
+        return _dump_exactly(value, sort)
+    if b"null" in text:  # orjson writes null for what is not finite, instead of refusing it
+        _refuse(value)
+    return text
+
+
+def _dump_exactly(value: object, sort: bool) -> bytes:
+    try:
+        _refuse(value)
+        return json.dumps(value, separators=(",", ":"), sort_keys=sort, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError:
+        raise MalformedJson("nested too deeply") from None
+    except (TypeError, ValueError) as error:
+        raise MalformedJson(_reason(error)) from None
+
+
+def _refuse(value: object) -> None:
+    """Raise for what the two writers let pass: numbers that are not finite, keys that are no strings."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise MalformedJson("a number that is not finite")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise MalformedJson("an object key must be a string")
+            _refuse(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _refuse(item)
 
 
 def check_json(value: object) -> JsonValue:
@@ -104,16 +126,13 @@ def _check_text(text: str) -> None:
 
 
 def _within_depth(value: JsonValue) -> bool:
+    # Breadth first: a level holds the lists and objects that stand equally deep.
     level: list[JsonValue] = [value]
     for _ in range(MAX_DEPTH + 1):
-        level = [
-            item
-            for box in level
-            if isinstance(box, dict | list)
-            for item in (box.values() if isinstance(box, dict) else box)
-        ]
-        if not level:
+        boxes = [box for box in level if isinstance(box, dict | list)]
+        if not boxes:
             return True
+        level = [item for box in boxes for item in (box.values() if isinstance(box, dict) else box)]
     return False
 
 
