@@ -79,15 +79,16 @@ def is_public_address(address: str) -> bool:
         parsed = ip_address(address)
     except ValueError:
         return False
-    inner = _embedded_ipv4(parsed) if isinstance(parsed, IPv6Address) else None
-    if inner is not None and not is_public_address(str(inner)):
-        return False
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return is_public_address(str(parsed.ipv4_mapped))
+        inner = _tunnelled_ipv4(parsed)
+        if inner is not None and not is_public_address(str(inner)):
+            return False
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 
-def _embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
-    if address.ipv4_mapped is not None:
-        return address.ipv4_mapped
+def _tunnelled_ipv4(address: IPv6Address) -> IPv4Address | None:
     if address.sixtofour is not None:
         return address.sixtofour
     if address.packed.startswith(_NAT64):

@@ -121,12 +121,12 @@ def _mask(match: re.Match[str]) -> str:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """How a text may show `value`: plain, inside JSON, inside a URL; of an address also its host and port alone."""
+    """How a text may show `value`: plain, inside JSON, inside a URL; of an address also its host, with and without the port."""
     stripped = value.strip()
     found = [stripped]
     if "://" in stripped:
         authority = stripped.partition("://")[2].partition("/")[0]
-        found += [stripped.rstrip("/"), authority]
+        found += [stripped.rstrip("/"), authority, re.sub(r":[0-9]*\Z", "", authority).strip("[]")]
     for form in found:
         for written in (form, dumps(form)[1:-1], quote(form, safe=""), quote(form)):
             if len(written) >= _SHORTEST:

@@ -31,6 +31,7 @@ class _Outgoing(httpx.AsyncByteStream):
         self._scope = scope
         self._first_event = first_event
         self.left = False
+        self.answered = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self.left = True
@@ -104,6 +105,7 @@ async def post(
             response = await transport.handle_async_request(request)
         if response is None:
             raise timed_out("first_event", call.first_event) if outgoing.left else timed_out("connect", call.connect)
+        outgoing.answered = True
         try:
             received = Received(response, call, scope.deadline)
             if response.status_code != 200:
@@ -134,7 +136,17 @@ def _mapped(outgoing: _Outgoing, redact: Redact, *, streamed: bool) -> Generator
     except httpx.LocalProtocolError:
         raise  # a request that HTTP does not allow is our bug
     except httpx.TransportError as error:
-        why = redact(str(error)) or "the connection was closed"
+        why = _why(error)
         if not outgoing.left:
             raise unreachable(why) from None
-        raise (truncated(why) if streamed else broken_answer(f"the connection broke: {why}")) from None
+        if streamed and outgoing.answered:
+            raise truncated(why) from None
+        raise broken_answer(f"the connection broke: {why}") from None
+
+
+def _why(error: httpx.TransportError) -> str:
+    """Not in the words of the HTTP library, which quotes what it received."""
+    if not isinstance(error, httpx.RemoteProtocolError):
+        return "the connection was reset"
+    closed = str(error).startswith(("Server disconnected", "peer closed"))
+    return "the connection was closed" if closed else "what came is not valid HTTP"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ import httpx
 from spear.egress import KEEPALIVE_S, Origin
 
 from ._network import TrioNetwork
+
+# At DEBUG it writes addresses and the headers of answers; a host that turns on all debug logs did not ask for that.
+logging.getLogger("httpcore2").setLevel(logging.INFO)
 
 
 class OtherOriginError(Exception):
