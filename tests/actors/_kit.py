@@ -81,8 +81,11 @@ def build(pkg: ModuleType) -> Any:
             try:
                 await self._do(msg)
                 self.seen.append(msg.number)
-                log.add("end", msg.number, ctx.incarnation)
+                log.add("end", msg.number, (ctx.incarnation, trio.current_time()))
                 return msg.number
+            except Boom:
+                log.add("crashed", msg.number, (ctx.incarnation, trio.current_time()))
+                raise
             except trio.Cancelled:
                 log.add("cancelled", msg.number, (ctx.incarnation, trio.current_time()))
                 raise
@@ -112,7 +115,10 @@ def build(pkg: ModuleType) -> Any:
                     log.add("sending", msg.number, number)
                     await out.send(number)
                 await self._do(Do(msg.number, msg.kind))
-                log.add("end", msg.number, ctx.incarnation)
+                log.add("end", msg.number, (ctx.incarnation, trio.current_time()))
+            except Boom:
+                log.add("crashed", msg.number, (ctx.incarnation, trio.current_time()))
+                raise
             except trio.Cancelled:
                 log.add("cancelled", msg.number, (ctx.incarnation, trio.current_time()))
                 raise
