@@ -30,7 +30,7 @@ def parse(text: bytes | str) -> Any:
 
 def _depth_exceeds(value: Any, limit: int) -> bool:
     level: list[Any] = [value]
-    for _ in range(limit + 1):
+    for _ in range(limit):
         children: list[Any] = []
         for node in level:
             if isinstance(node, dict):
