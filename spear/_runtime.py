@@ -17,6 +17,7 @@ from actors import ActorCrashed, Instrument, Node, Ref, Spec, Supervisor, open_s
 
 from ._guest_chat import GuestChat
 from ._tree import Backends, Executions, RunGuest
+from .backends import Kind, canonical_kind, find_kind
 from .config import Config, load_config
 from .config import TaskConfig as Task  # its public name
 from .ir import (
@@ -279,6 +280,7 @@ async def open_runtime(
     instruments: Sequence[Instrument] = (),
     observer: Observer | None = None,
     seed: int | None = None,
+    kinds: Mapping[str, Kind] | None = None,
 ) -> AsyncIterator[Runtime]:
     """Start everything that `config` names; when the block is left, all of it has gone.
 
@@ -290,13 +292,15 @@ async def open_runtime(
         instruments: see `actors.Instrument`.
         observer: called with every finished request and its response; what it raises is raised from the call.
         seed: makes the router's choices repeatable.
+        kinds: kinds of backends by name, looked at before all others: one's own without an installed entry point, or
+            fakes in tests (`spear.testing`).
 
     Raises:
         ConfigError: with everything that is wrong in it; nothing was started then.
     """
     if not isinstance(config, Config):
         config = load_config(config)
-    generation = build_generation(config)
+    generation = build_generation(config, find_kind=_finder(kinds or {}))
     desk = Desk(generation, rng=Random(seed) if seed is not None else None)
     async with open_supervisor(name="runtime", intensity=5, period=30.0, instruments=tuple(instruments)) as supervisor:
         runtime = Runtime(config, desk, supervisor, observer)
@@ -305,3 +309,12 @@ async def open_runtime(
         )
         runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
         yield runtime
+
+
+def _finder(kinds: Mapping[str, Kind]) -> Callable[[str], Kind]:
+    given = {canonical_kind(name): kind for name, kind in kinds.items()}
+
+    def find(name: str) -> Kind:
+        return given.get(canonical_kind(name)) or find_kind(name)
+
+    return find
