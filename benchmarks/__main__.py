@@ -43,8 +43,9 @@ def head() -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
         "# Benchmark results\n\n"
-        "Made by `make bench`. Each table comes from one run in which the two sides took turns; a ratio is the median of\n"
-        "the ratios within the rounds. Ratios hold on other machines, absolute times do not. Smaller is better throughout.\n\n"
+        "Made by `make bench`. Each table comes from one run in which the two sides took turns; a ratio is the\n"
+        "median of the ratios within the rounds. Ratios hold on other machines, absolute times do not. Smaller is\n"
+        "better throughout.\n\n"
         f"CPython {platform.python_version()}, Linux {platform.machine()}, {os.cpu_count()} cores; {packages}.\n\n"
     )
 
@@ -62,9 +63,8 @@ def section(report: dict, script: str) -> str:
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f} ×"
         reach = "" if row["reach"] is None else f"≤ {row['reach']:g} ×"
         verdict = {"pass": "reached", "MISS": "**missed**", "": ""}[row["verdict"]]
-        lines.append(
-            f"| {row['what']} | {row['value']:.2f} {row['unit']} | {row['against'] or ''} | {ratio} | {reach} | {verdict} |"
-        )
+        median, against = f"{row['value']:.2f} {row['unit']}", row["against"] or ""
+        lines.append(f"| {row['what']} | {median} | {against} | {ratio} | {reach} | {verdict} |")
     return "\n".join(lines) + "\n"
 
 

@@ -110,7 +110,7 @@ class Stage:
 def demo(quick: bool) -> None:
     """Watch guests, routing, a fallback and a tool call at work.
 
-        click.echo("WebAssembly, actors, processes, sockets on 127.0.0.1: all real here; only the models are stand-ins.")
+    Starts two small OpenAI-compatible servers of its own on 127.0.0.1 and stops them again; nothing else is contacted.
     """
 
     async def main() -> int:

@@ -68,7 +68,7 @@ class PolicySpec(Model):
     """A request's own selection policy; used only where the host's route allows that name."""
 
     name: str
-    options: dict[str, Json] = {}
+    options: dict[str, Json] = Field(default_factory=dict)
 
 
 class Degradation(Model):
@@ -97,7 +97,7 @@ class RequestEnvelope(Model):
     timeout_ms: Annotated[int, Field(ge=1)] | None = None
     """One deadline for everything: queueing, attempts, streaming. None = the host's."""
     payload: RequestPayload
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

@@ -95,7 +95,7 @@ class CanonicalError(Model):
     operation: Operation | None = None
     required: tuple[str, ...] = ()
     candidates_checked: tuple[str, ...] = ()
-    rejected_reasons: dict[str, str] = {}
+    rejected_reasons: dict[str, str] = Field(default_factory=dict)
     retry_after_ms: Annotated[int, Field(ge=0)] | None = None
     attempts: tuple[Attempt, ...] = ()
     clock: Clock | None = None

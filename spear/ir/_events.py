@@ -23,7 +23,7 @@ class Started(Model):
     request_id: str = ""
     backend: str
     model: str = ""
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
 
 class ContentDelta(Model):

@@ -41,14 +41,14 @@ class FunctionCall(Model):
     name: str
     arguments: str
     """The exact string the model wrote; it need not be JSON."""
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
 
 class ToolCall(Model):
     id: str
     type: str = "function"
     function: FunctionCall
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
 
 class ChatMessage(Model):
@@ -61,7 +61,7 @@ class ChatMessage(Model):
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
     def text(self) -> str:
         """The text of the content: itself, or its text parts joined; the empty string where there is none."""
@@ -105,7 +105,7 @@ class ChatRequest(Model):
     tool_choice: Literal["none", "auto", "required"] | dict[str, Json] | None = None
     generation: Generation = Generation()
     response_format: ResponseFormat | None = None
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
 
 class EmbeddingsRequest(Model):
@@ -114,7 +114,7 @@ class EmbeddingsRequest(Model):
     input: tuple[str, ...]
     dimensions: Annotated[int, Field(ge=1)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
 
 class ImageRequest(Model):
@@ -128,7 +128,7 @@ class ImageRequest(Model):
     quality: str | None = None
     style: str | None = None
     seed: int | None = None
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
 
 class SpeechToTextRequest(Model):
@@ -140,7 +140,7 @@ class SpeechToTextRequest(Model):
     timestamps: Literal["none", "segment", "word"] | None = None
     diarization: bool | None = None
     temperature: float | None = None
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
 
 class TextToSpeechRequest(Model):
@@ -151,7 +151,7 @@ class TextToSpeechRequest(Model):
     format: Literal["wav", "mp3", "pcm", "opus", "flac"] | None = None
     speed: Annotated[float, Field(ge=0.25, le=4.0)] | None = None
     ssml: bool | None = None
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
 
 class RealtimeSession(Model):
@@ -165,7 +165,7 @@ class RealtimeSession(Model):
     language: str | None = None
     tools: tuple[dict[str, Json], ...] = ()
     instructions: str | None = None
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
 
 class RealtimeRequest(Model):
@@ -173,7 +173,7 @@ class RealtimeRequest(Model):
 
     kind: Literal["realtime_voice"] = "realtime_voice"
     session: RealtimeSession
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
     @property
     def model(self) -> str:

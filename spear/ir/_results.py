@@ -17,7 +17,7 @@ class ChatChoice(Model):
     index: int | None = None
     message: ChatMessage | None = None
     finish_reason: str | None = None
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
 
 class ChatResult(Model):
@@ -26,7 +26,7 @@ class ChatResult(Model):
 
     kind: Literal["chat_completions"] = "chat_completions"
     choices: tuple[ChatChoice, ...] = ()
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
     @property
     def finish_reason(self) -> str | None:
@@ -47,13 +47,13 @@ class EmbeddingsResult(Model):
     vectors: tuple[tuple[float, ...], ...] | None = None
     base64: tuple[str, ...] | None = None
     dimensions: Count | None = None
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
 
 class ImageResult(Model):
     kind: Literal["image_generation"] = "image_generation"
     images: tuple[MediaRef, ...]
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
 
 class SpeechSegment(Model):
@@ -69,14 +69,14 @@ class SpeechToTextResult(Model):
     segments: tuple[SpeechSegment, ...] = ()
     language: str | None = None
     duration_s: float | None = None
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
 
 class TextToSpeechResult(Model):
     kind: Literal["text_to_speech"] = "text_to_speech"
     audio: MediaRef
     duration_s: float | None = None
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)
 
 
 ResultPayload = Annotated[
@@ -97,4 +97,4 @@ class Usage(Model):
     images: Count | None = None
     cost: Annotated[float, Field(ge=0)] | None = None
     estimated: bool = False
-    extra: Extra = {}
+    extra: Extra = Field(default_factory=dict)

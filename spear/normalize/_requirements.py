@@ -63,6 +63,12 @@ def with_requirements(request: RequestEnvelope, *, stream: bool = False) -> Requ
     through one of the other functions of this package. Doing it twice changes nothing."""
     derived = requirements_of(request.payload, stream=stream)
     given = request.requirements
+    if (
+        set(derived.required_features) <= set(given.required_features)
+        and set(derived.preferred_features) <= set(given.preferred_features)
+        and (given.required_transports or not derived.required_transports)
+    ):
+        return request
     merged = given.model_copy(
         update={
             "required_features": _union(given.required_features, derived.required_features),
@@ -70,7 +76,7 @@ def with_requirements(request: RequestEnvelope, *, stream: bool = False) -> Requ
             "required_transports": given.required_transports or derived.required_transports,
         }
     )
-    return request if merged == given else request.model_copy(update={"requirements": merged})
+    return request.model_copy(update={"requirements": merged})
 
 
 def _union(given: tuple[str, ...], derived: tuple[str, ...]) -> tuple[str, ...]:
