@@ -121,7 +121,8 @@ def _mask(match: re.Match[str]) -> str:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """How a text may show `value`: plain, inside JSON, inside a URL; of an address also its host, with and without the port."""
+    """How a text may show `value`: plain, inside JSON, inside a URL; of an address also its host alone, with the port
+    and without."""
     stripped = value.strip()
     found = [stripped]
     if "://" in stripped:

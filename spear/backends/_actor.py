@@ -15,16 +15,15 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
 
-import structlog
-
 from actors import Actor, Context, Request, Sink, Spec, StreamRequest
 from spear.config import InstanceConfig
 from spear.ir import ErrorCode, InternalError, RequestEnvelope, SpearError, make_error
 from spear.secrets import Redactor
+from spear.telemetry import get_logger
 
 from ._protocol import Adapter, Answer, Call, Host, Kind, StreamItem
 
-_log = structlog.get_logger("spear.backends")
+_log = get_logger("spear.backends")
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,11 +50,8 @@ async def adapter_to(base_url: str, **fields: Any) -> AsyncIterator[Adapter]:
 
 async def use(adapter: Adapter, how: str, request: RequestEnvelope, conditions: Call) -> list[StreamItem]:
     """One attempt, plain or as a stream; of a plain one the items are none."""
-    items: list[StreamItem] = []
     if how == "plain":
         await adapter.invoke(request, conditions)
-    else:
-        async with adapter.stream(request, conditions) as stream:
-            async for item in stream:
-                items.append(item)
-    return items
+        return []
+    async with adapter.stream(request, conditions) as stream:
+        return [item async for item in stream]
