@@ -19,7 +19,6 @@ from spear.ir import (
 from spear.router import Route as RouteMessage
 from spear.router import invoke
 from spear.secrets import Secret
-
 from tests.spear.router.world import Script, World, answer, broken, chat, instance, world
 
 
@@ -195,14 +194,16 @@ async def test_a_bound_request_never_falls_back_to_an_unbound_instance() -> None
 async def test_a_full_mailbox_is_passed_over_at_once(autojump_clock: object) -> None:
     limits = Limits(max_inflight=1, max_queue=1)
     backends = [instance("slow", limits=limits), instance("free", priority=1)]
-    async with world(*backends, scripts={"slow": Script([60.0])}, default_policy="priority") as w:
-        async with trio.open_nursery() as nursery:
-            for _ in range(2):
-                nursery.start_soon(invoke, w.router, chat())
-            await trio.testing.wait_all_tasks_blocked()
-            begun = trio.current_time()
-            response = await invoke(w.router, chat())
-            assert trio.current_time() == begun
+    async with (
+        world(*backends, scripts={"slow": Script([60.0])}, default_policy="priority") as w,
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(2):
+            nursery.start_soon(invoke, w.router, chat())
+        await trio.testing.wait_all_tasks_blocked()
+        begun = trio.current_time()
+        response = await invoke(w.router, chat())
+        assert trio.current_time() == begun
     assert response.backend.name == "free"
 
 
@@ -228,11 +229,13 @@ async def test_a_full_mailbox_met_by_surprise_is_refused_and_the_next_follows(au
 
 async def test_everybody_full_is_overloaded(autojump_clock: object) -> None:
     limits = Limits(max_inflight=1, max_queue=0)
-    async with world(instance("a", limits=limits), scripts={"a": Script([60.0])}) as w:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(invoke, w.router, chat())
-            await trio.testing.wait_all_tasks_blocked()
-            error = (await invoke(w.router, chat())).result.error
+    async with (
+        world(instance("a", limits=limits), scripts={"a": Script([60.0])}) as w,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(invoke, w.router, chat())
+        await trio.testing.wait_all_tasks_blocked()
+        error = (await invoke(w.router, chat())).result.error
     assert error.code is ErrorCode.OVERLOADED
     assert error.rejected_reasons == {"a": "full"}
     assert error.retry_after_ms
@@ -254,16 +257,15 @@ async def test_only_refusals_end_as_overloaded(autojump_clock: object) -> None:
 
 async def test_a_hung_backend_does_not_hold_the_others(autojump_clock: object) -> None:
     backends = [instance("hung", model="h", limits=Limits(max_inflight=2, max_queue=2)), instance("well", model="w")]
-    async with world(*backends, scripts={"hung": Script([1e6])}) as w:
-        async with trio.open_nursery() as nursery:
-            for _ in range(4):
-                nursery.start_soon(invoke, w.router, chat(model="h"))
-            await trio.testing.wait_all_tasks_blocked()
-            begun = trio.current_time()
-            for _ in range(50):
-                assert (await invoke(w.router, chat(model="w"))).backend.name == "well"
-            assert trio.current_time() == begun
-            nursery.cancel_scope.cancel()
+    async with world(*backends, scripts={"hung": Script([1e6])}) as w, trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(invoke, w.router, chat(model="h"))
+        await trio.testing.wait_all_tasks_blocked()
+        begun = trio.current_time()
+        for _ in range(50):
+            assert (await invoke(w.router, chat(model="w"))).backend.name == "well"
+        assert trio.current_time() == begun
+        nursery.cancel_scope.cancel()
 
 
 async def test_the_deadline_of_the_request_ends_everything(autojump_clock: object) -> None:
@@ -324,11 +326,13 @@ async def test_a_request_that_waited_too_long_for_the_router_is_not_sent(autojum
 
 async def test_a_full_router_is_overloaded(autojump_clock: object) -> None:
     limits = RouterLimits(max_requests=1, max_waiting=0)
-    async with world(instance("a"), scripts={"a": Script([5.0])}, router=limits) as w:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(invoke, w.router, chat())
-            await trio.testing.wait_all_tasks_blocked()
-            response = await invoke(w.router, chat())
+    async with (
+        world(instance("a"), scripts={"a": Script([5.0])}, router=limits) as w,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(invoke, w.router, chat())
+        await trio.testing.wait_all_tasks_blocked()
+        response = await invoke(w.router, chat())
     assert response.result.error.code is ErrorCode.OVERLOADED
 
 
@@ -381,16 +385,15 @@ async def test_a_crash_of_the_actor_before_the_answer_is_a_connect_failure(autoj
     """What ends an incarnation is never one request, but the lifespan; all its turns end with it."""
     scripts = {"a": Script([60.0]), "b": Script()}
     backends = [instance("a"), instance("b", priority=1)]
-    async with world(*backends, scripts=scripts, default_policy="priority") as w:
-        async with trio.open_nursery() as nursery:
-            responses: list[ResponseEnvelope] = []
+    async with world(*backends, scripts=scripts, default_policy="priority") as w, trio.open_nursery() as nursery:
+        responses: list[ResponseEnvelope] = []
 
-            async def ask() -> None:
-                responses.append(await invoke(w.router, chat()))
+        async def ask() -> None:
+            responses.append(await invoke(w.router, chat()))
 
-            nursery.start_soon(ask)
-            await trio.testing.wait_all_tasks_blocked()
-            await w.supervisor.stop(w.desk.generation.by_name["a"].ref)
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        await w.supervisor.stop(w.desk.generation.by_name["a"].ref)
     (response,) = responses
     assert outcomes(response) == [("a", "chosen", "failed"), ("b", "fallback", "ok")]
     assert response.backend.attempts[0].error_code is ErrorCode.BACKEND_UNAVAILABLE

@@ -144,6 +144,24 @@ def generation_of(*instances: InstanceConfig, **config: object) -> Generation:
 
 
 @dataclass
+class StillRef:
+    """What a decision reads of an actor, standing still."""
+
+    status: str = "running"
+    running: int = 0
+    queued: int = 0
+
+
+def still_generation(*instances: InstanceConfig, **config: object) -> Generation:
+    """Every usable instance looks started and idle."""
+    generation = generation_of(*instances, **config)
+    for each in generation.instances:
+        if each.reason is None:
+            each.ref = StillRef()
+    return generation
+
+
+@dataclass
 class World:
     router: Ref[RouterMessage]
     desk: Desk
