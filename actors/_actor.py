@@ -83,12 +83,22 @@ class Actor(Generic[M]):
     accepts: ClassVar[tuple[type, ...]] = (object,)
     """The classes of M; found from the class header. Set it yourself where M is a type variable."""
 
+    _doors: ClassVar[tuple[tuple[type, ...], tuple[type, ...], tuple[type, ...]]] = (
+        (object,),
+        (Request,),
+        (StreamRequest,),
+    )  # of `accepts`: what may be told, asked, streamed
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "accepts" not in vars(cls):
             found = accepted_types(cls, Actor)
             if found != (object,):
                 cls.accepts = found
+        if cls.accepts != (object,):
+            asked = tuple(t for t in cls.accepts if issubclass(t, Request))
+            streamed = tuple(t for t in cls.accepts if issubclass(t, StreamRequest))
+            cls._doors = (tuple(t for t in cls.accepts if t in asked or t not in streamed), asked, streamed)
 
     @asynccontextmanager
     async def lifespan(self, ctx: Context[M]) -> AsyncIterator[None]:

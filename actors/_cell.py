@@ -41,13 +41,20 @@ current_cell: ContextVar[Cell[Any] | None] = ContextVar("actors.current_cell", d
 class Loop(Generic[M]):
     """One loop of a cell, and the turn it is in."""
 
-    __slots__ = ("busy", "ctx", "scope", "spent")
+    __slots__ = ("busy", "ctx", "mailbox", "scope", "spent", "task")
 
     def __init__(self, cell: Cell[M]) -> None:
         self.ctx = Context(cell)
+        self.mailbox = cell.mailbox
+        self.task = trio.lowlevel.current_task()
         self.scope: trio.CancelScope | None = None
         self.busy: object = NOTHING  # the message, during a turn
         self.spent = False  # its scope was cancelled. (CancelScope.cancel_called would ask the clock each time.)
+
+    def abort(self, _: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+        """It was cancelled while idle."""
+        self.mailbox.idle.remove(self)
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def cancel(self) -> None:
         """Cancel the turn it is in, if any."""
@@ -129,7 +136,9 @@ class Cell(Generic[M]):
         try:
             with self.scope:
                 if not self.hard:
-                    await self._live()
+                    self.actor = self._make()
+                    # one frame less for each of thousands of children that have no resources
+                    await (self._serve() if self._plain() else self._serve_in_lifespan())
         except Exception as exc:  # noqa: BLE001 -- judged by the supervisor
             error = exc
         except BaseException:
@@ -139,21 +148,21 @@ class Cell(Generic[M]):
         self._gone()
         self.owner._ended(self, _merge(self.crash, error))
 
-    async def _live(self) -> None:
-        actor = self.actor = self.spec.factory()
-        accepts = type(actor).accepts
-        self.rejects = type(actor).rejects
-        if accepts != (object,):
-            self.tellable = tuple(t for t in accepts if issubclass(t, Request) or not issubclass(t, StreamRequest))
-            self.askable = tuple(t for t in accepts if issubclass(t, Request))
-            self.streamable = tuple(t for t in accepts if issubclass(t, StreamRequest))
-        if type(actor).lifespan is Actor.lifespan:
+    def _make(self) -> Actor[M]:
+        actor = self.spec.factory()
+        kind = type(actor)
+        self.rejects = kind.rejects
+        self.tellable, self.askable, self.streamable = kind._doors
+        return actor
+
+    def _plain(self) -> bool:
+        return type(self.actor).lifespan is Actor.lifespan
+
+    async def _serve_in_lifespan(self) -> None:
+        async with self.actor.lifespan(Context(self)):
             await self._serve()
-        else:
-            async with actor.lifespan(Context(self)):
-                await self._serve()
-                if self.crash is not None:
-                    raise self.crash
+            if self.crash is not None:
+                raise self.crash
 
     async def _serve(self) -> None:
         if self.hard:
@@ -192,7 +201,7 @@ class Cell(Generic[M]):
         if self.status == "running":
             self.status = "stopping"
         assert self.scope is not None
-        if not self.hard and type(self.actor).lifespan is not Actor.lifespan:
+        if not self.hard and not self._plain():
             self.scope.deadline = trio.current_time() + self.leave_time()
 
     def _gone(self) -> None:
@@ -219,7 +228,7 @@ class Cell(Generic[M]):
                 if item is NOTHING:
                     item = mailbox.take()
                     if item is NOTHING:
-                        item = await mailbox.wait()
+                        item = await mailbox.wait(loop)
                 if item is END:
                     return
                 first, item = item, NOTHING
@@ -249,7 +258,7 @@ class Cell(Generic[M]):
             item = mailbox.take()
             if item is NOTHING:
                 turns = 0
-                item = await mailbox.wait()
+                item = await mailbox.wait(loop)
         return END
 
     async def _turn(self, item: Any, loop: Loop[M]) -> None:

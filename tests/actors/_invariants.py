@@ -431,7 +431,7 @@ def check_intensity(pkg: ModuleType, count: int, *, shrink: bool = False) -> Non
                     for gap, which in crashes:
                         await trio.sleep(gap)
                         await refs[which].tell("crash")
-                    await trio.sleep(20)
+                    await trio.sleep(1000)  # the longest delays, one after another
             except pkg.RestartLimitExceeded as exc:
                 ended.append("gave up")
                 assert len(exc.failures) == intensity + 1
@@ -445,6 +445,113 @@ def check_intensity(pkg: ModuleType, count: int, *, shrink: bool = False) -> Non
         assert ended or len(restarts) == len(crashes)
 
     check()
+
+
+def check_chaos(pkg: ModuleType, count: int, *, shrink: bool = False) -> None:
+    """1, 6 and 10 for whole groups: whatever is started, stopped, crashed, finished and asked at whatever moment, every
+    actor has exactly one final exit, nobody waits for ever and nothing is left behind."""
+    step = st.tuples(
+        st.sampled_from([0.0, 0.0, 0.05, 0.3, 1.0]),
+        st.sampled_from(["start", "start", "stop", "crash", "crash", "finish", "ask", "slow"]),
+        st.integers(0, 5),
+    )
+    kinds = st.sampled_from(["permanent", "transient", "temporary"])
+
+    @examples(count, shrink=shrink)
+    @given(
+        st.lists(step, min_size=3, max_size=14),
+        st.lists(kinds, min_size=6, max_size=6),
+        st.sampled_from(["one_for_one", "one_for_all", "rest_for_one"]),
+        st.sampled_from(["reverse", "together"]),
+        st.sampled_from([1, 4, 1000]),
+        st.sampled_from(["end", "error", "cancel"]),
+    )
+    def check(steps: list[Any], restarts: list[str], strategy: str, stop: str, intensity: int, way: str) -> None:
+        chaos = Chaos(pkg, restarts)
+        run(lambda: chaos.main(steps, strategy, stop, intensity, way))
+        exits = chaos.exits
+        assert len(exits) == len(chaos.refs) + chaos.failed_starts
+        assert all(ref.status == "exited" for ref in chaos.refs)
+        assert chaos.waited == len(chaos.refs)
+
+    check()
+
+
+class Chaos:
+    def __init__(self, pkg: ModuleType, restarts: list[str]) -> None:
+        self.pkg, self.restarts = pkg, restarts
+        self.kit = build(pkg)
+        self.refs: list[Any] = []
+        self.exits: list[str] = []
+        self.waited = 0
+        self.failed_starts = 0
+
+    def spec(self, which: int) -> Any:
+        kit = self.kit
+
+        class Slow(kit.Scripted):
+            @asynccontextmanager
+            async def lifespan(self, ctx: Any) -> Any:
+                await trio.sleep(0.1 * (which % 3))
+                if ctx.incarnation == 1 and which == 4:
+                    raise Boom("start")
+                try:
+                    yield
+                finally:
+                    await trio.sleep(0.1 * (which % 2))
+
+        return self.pkg.Spec(
+            name=f"c{which}", factory=Slow if which % 2 else kit.Scripted, restart=self.restarts[which], grace=1,
+            concurrency=1 + which % 2, drain=0.2 * (which % 3), backoff=self.pkg.Backoff(first=0.1, limit=0.4),
+        )  # fmt: skip
+
+    async def main(self, steps: list[Any], strategy: str, stop: str, intensity: int, way: str) -> None:
+        chaos = self
+
+        class Counting(self.pkg.Instrument):
+            def exited(self, exit: Any) -> None:  # noqa: A002
+                chaos.exits.append(exit.path)
+
+        async with trio.open_nursery() as outside:
+            with trio.CancelScope() as scope, suppress(Boom, self.pkg.RestartLimitExceeded):
+                async with self.pkg.open_supervisor(
+                    strategy=strategy, stop=stop, intensity=intensity, instruments=(Counting(),)
+                ) as sup:
+                    for pause, what, which in steps:
+                        await trio.sleep(pause)
+                        outside.start_soon(self.step, sup, what, which, outside)
+                        names = [n.path for n in sup.snapshot().children]
+                        assert len(names) == len(set(names))
+                    await trio.sleep(0.35)
+                    if way == "error":
+                        raise Boom
+                    if way == "cancel":
+                        scope.cancel()
+                        await trio.lowlevel.checkpoint()
+
+    async def step(self, sup: Any, what: str, which: int, outside: trio.Nursery) -> None:
+        pkg, kit = self.pkg, self.kit
+        if what == "start":
+            try:
+                ref = await sup.start(self.spec(which))
+            except (pkg.NameTaken, pkg.SupervisorClosed):
+                return
+            except pkg.StartFailed:
+                self.failed_starts += 1
+                return
+            self.refs.append(ref)
+            await ref.wait_exit()
+            self.waited += 1
+        elif self.refs:
+            ref = self.refs[which % len(self.refs)]
+            if what == "stop":
+                await sup.stop(ref)
+            elif what == "finish":
+                ref._cell.finish()
+            else:
+                msg = kit.Do(which, "crash" if what == "crash" else "ok", 5.0 if what == "slow" else None)
+                with suppress(pkg.ActorError):
+                    await ref.ask(msg)
 
 
 # --- 8 and 9: the pure parts -------------------------------------------------------------------------------

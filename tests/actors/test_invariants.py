@@ -44,6 +44,11 @@ def test_intensity():
     invariants.check_intensity(actors, 100, shrink=True)
 
 
+def test_chaos():
+    """Invariants 1, 6 and 10 for groups."""
+    invariants.check_chaos(actors, 150, shrink=True)
+
+
 def test_backoff():
     """Invariant 8."""
     invariants.check_backoff(actors, 100, shrink=True)
@@ -96,6 +101,7 @@ MUTANTS = [
     Mutant("start order instead of its reverse", "_supervisor.py", "cells = list(reversed(self._children.values()))", "cells = list(self._children.values())", invariants.check_stop_order),
     Mutant("one restart too many", "_plan.py", ">= intensity:", "> intensity:", invariants.check_intensity),
     Mutant("restarts are never forgotten", "_supervisor.py", "            self._restarts.popleft()", "            break", invariants.check_intensity),
+    Mutant("a child that backs off is not stopped", "_supervisor.py", "                self._end(cell, reason, None)\n", "                pass\n", invariants.check_chaos),
     Mutant("temporary children come back", "_plan.py", ' if c.restart != "temporary"', "", invariants.check_plan),
     Mutant("no limit to the delay", "_backoff.py", "min(self.limit, self.first * ", "(self.first * ", invariants.check_backoff),
     Mutant("tell does not checkpoint", "_mailbox.py", "await trio.lowlevel.cancel_shielded_checkpoint()", "pass", invariants.check_checkpoints),
