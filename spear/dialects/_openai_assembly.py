@@ -86,12 +86,13 @@ class Base64Text(Text):
 
 class Growing:
     """An object that grows by merging. `grow_text` and `grow_lists`: whether strings and lists are appended to or
-    replaced."""
+    replaced; `is_audio`: whether its `data` is base64."""
 
-    def __init__(self, budget: Budget, *, grow_text: bool, grow_lists: bool) -> None:
+    def __init__(self, budget: Budget, *, grow_text: bool, grow_lists: bool, is_audio: bool = False) -> None:
         self._budget = budget
         self._grow_text = grow_text
         self._grow_lists = grow_lists
+        self._is_audio = is_audio
         self._values: dict[str, JsonValue | Text | Growing] = {}
 
     def merge(self, key: str, new: JsonValue) -> None:
@@ -114,7 +115,7 @@ class Growing:
     def _merge_object(self, key: str, old: JsonValue | Text | Growing, new: Wire) -> None:
         if not isinstance(old, Growing):
             self._budget.take(_OBJECT)
-            old = Growing(self._budget, grow_text=self._grow_text, grow_lists=self._grow_lists)
+            old = Growing(self._budget, grow_text=self._grow_text, grow_lists=self._grow_lists, is_audio=key == "audio")
             self._values[key] = old
         for inner, value in new.items():
             old.merge(inner, value)
@@ -124,7 +125,7 @@ class Growing:
             self._budget.take(3 * _ENTRY + len(new))
             old.append({"type": "text", "text": new})
             return
-        is_base64 = key == "data"
+        is_base64 = self._is_audio and key == "data"
         self._budget.take(len(new) + (_ENTRY if is_base64 else 0))
         if not isinstance(old, Text):
             self._budget.take(_OBJECT)
