@@ -133,7 +133,10 @@ class _FakeStream(Stream[R]):
         result = self._handler(self._msg)
         if inspect.isawaitable(result):
             result = await result
-        self._items = _iterate(cast("Iterable[R] | AsyncIterable[R]", result))
+        if isinstance(result, AsyncIterable):
+            self._items = aiter(cast("AsyncIterable[R]", result))
+        else:
+            self._items = _iterate(cast("Iterable[R]", result))
         return self._items
 
     async def __aexit__(self, *_: object) -> None:
@@ -141,14 +144,10 @@ class _FakeStream(Stream[R]):
             await self._items.aclose()
 
 
-async def _iterate(items: Iterable[R] | AsyncIterable[R]) -> AsyncIterator[R]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            await trio.lowlevel.checkpoint()
-            yield item
+async def _iterate(items: Iterable[R]) -> AsyncIterator[R]:
+    for item in items:
+        await trio.lowlevel.checkpoint()
+        yield item
 
 
 def _unused() -> Any:
