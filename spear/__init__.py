@@ -9,15 +9,31 @@ of one's own), `spear.blocking` (for programs that are not on Trio), `spear.test
 may change without notice.
 
 Below this line, from the caller to the wire: `hostcall` (guests) → `normalize` → `router` → `backends`; `_runtime`
-builds the tree of actors from them. Importing this module loads neither an HTTP client nor the WebAssembly engine:
-what a configuration does not need is not loaded.
+builds the tree of actors from them. Names are loaded when they are first used, so that importing this module is quick
+and neither an HTTP client nor the WebAssembly engine is loaded before a configuration needs it.
 """
 
+from typing import TYPE_CHECKING
+
 from ._about import __version__
-from ._runtime import ChatReply, Runtime, open_runtime
-from .config import Config, load_config
-from .config import TaskConfig as Task
-from .ir import RequestEnvelope, ResponseEnvelope, SpearError
+
+if TYPE_CHECKING:
+    from ._runtime import ChatReply, Runtime, open_runtime
+    from .config import Config, load_config
+    from .config import TaskConfig as Task
+    from .ir import RequestEnvelope, ResponseEnvelope, SpearError
+else:
+    from ._late import late_names
+
+    __getattr__ = late_names(
+        __name__,
+        {
+            "_runtime": {"ChatReply": "ChatReply", "Runtime": "Runtime", "open_runtime": "open_runtime"},
+            "config": {"Config": "Config", "Task": "TaskConfig", "load_config": "load_config"},
+            "ir": {name: name for name in ("RequestEnvelope", "ResponseEnvelope", "SpearError")},
+        },
+        doors=("backends", "blocking", "ir", "testing"),
+    )
 
 __all__ = [
     "ChatReply",

@@ -1,5 +1,6 @@
 """The `spear` command.
 
+    _early      the entry of the process; signals while a command has nothing to clean up
     _main       the group; its help and exit codes
     _signals    the first Ctrl-C drains, the second cancels; exit codes
     _output     what people see: tables, the progress line, errors
@@ -13,4 +14,4 @@
 A command's module is imported when that command runs, so that `spear --help` is quick.
 """
 
-from ._main import main as main
+from ._early import main as main

@@ -21,7 +21,7 @@ from spear.ir import (
     error_to_exception,
 )
 
-from ._output import choose_config, config_option, json_option, print_json, progress
+from ._output import Seconds, choose_config, config_option, json_option, print_json, progress
 from ._signals import run_command
 
 
@@ -33,7 +33,7 @@ from ._signals import run_command
 @click.option("--system", "-s", help="A system message before the prompt.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="At most so many tokens in the answer.")
 @click.option("--stream", is_flag=True, help="Print the answer as it comes; with --json, one event a line.")
-@click.option("--timeout", type=click.FloatRange(min=0.001), metavar="S", help="Seconds until the request is given up.")
+@click.option("--timeout", type=Seconds(min=0.001), metavar="S", help="Seconds until the request is given up.")
 @click.option("--verbose", "-v", is_flag=True, help="Say who answered, how long it took and what it used (on stderr).")
 @json_option
 def chat(
@@ -52,7 +52,10 @@ def chat(
 
     Exit code: 0 answered; 1 the request failed; 2 usage or configuration; 130 interrupted.
     """
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = _read_stdin() if prompt == "-" else prompt
+    for name, given in (("PROMPT", text), ("--model", model), ("--backend", backend), ("--system", system)):
+        if given is not None and not _is_text(given):
+            raise click.BadParameter(f"{name} is not valid UTF-8")
     messages: list[JsonValue] = [{"role": "user", "content": text}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
@@ -85,6 +88,15 @@ def chat(
         return 0
 
     run_command(main)
+
+
+def _read_stdin() -> str:
+    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+
+
+def _is_text(given: str) -> bool:
+    """Bytes of the command line that are no UTF-8 arrive as lone surrogates, which no backend can be sent."""
+    return not any("\ud800" <= character <= "\udfff" for character in given)
 
 
 async def _stream(runtime: object, request: RequestEnvelope, as_json: bool, verbose: bool) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from spear.ir import GuestError
+
+from ._early import EXIT_INTERRUPTED, raise_instead
 
 
 @click.group()
@@ -26,6 +29,7 @@ def build(source: Path, output: Path | None) -> None:
     from spear.guests import build as build_guest
     from spear.guests import find_compiler
 
+    raise_instead()  # the compiler must end, and what it has begun to write must go
     try:
         compiler = find_compiler()
         target = output or source.with_suffix(".wasm")
@@ -33,4 +37,8 @@ def build(source: Path, output: Path | None) -> None:
         build_guest(source, target, compiler=compiler)
     except GuestError as error:
         raise click.ClickException(error.error.message) from None
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or source}: {error.strerror}") from None
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
     click.echo(f"{target}: {target.stat().st_size} bytes", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -40,6 +41,21 @@ def choose_config(path: Path | None, *, quiet: bool = False) -> Config:
     return default_config()
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds: finite, and not so large that a clock could not hold it."""
+
+    name = "seconds"
+
+    def __init__(self, *, min: float) -> None:  # noqa: A002 - click's own name
+        super().__init__(min=min, max=1e9)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number of seconds", param, ctx)
+        return number
+
+
 def print_json(value: object) -> None:
     click.echo(dump_json(value))
 
@@ -68,13 +84,18 @@ async def progress(what: str, *, after: float = 1.0) -> AsyncIterator[Callable[[
     if not sys.stderr.isatty():
         yield lambda: None
         return
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         scope = trio.CancelScope()
         nursery.start_soon(_spin, what, after, scope)
         try:
             yield scope.cancel
+        except Exception as error:  # noqa: BLE001 - carried out of the nursery bare, then raised
+            failure = error
         finally:
             scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 async def _spin(what: str, after: float, scope: trio.CancelScope) -> None:

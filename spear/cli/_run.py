@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from spear.ir import GuestError
 
-from ._output import choose_config, config_option, json_option, print_json, progress
+from ._output import Seconds, choose_config, config_option, json_option, print_json, progress
 from ._signals import run_command
 
 if TYPE_CHECKING:
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 EXIT_TIMEOUT = 124
 EXIT_TRAP = 125
 EXIT_NOT_A_MODULE = 126
+TASK_ID_CHARACTERS = 128
+
+
+def _task_id(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not 1 <= len(value) <= TASK_ID_CHARACTERS:
+        raise click.BadParameter(f"has {len(value)} characters; expected 1 to {TASK_ID_CHARACTERS}")
+    return value
 
 
 @click.command()
@@ -27,13 +35,15 @@ EXIT_NOT_A_MODULE = 126
 @click.option("--entry", default="", metavar="NAME", help="The exported function to call (default: _start, else main).")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=300.0,
     show_default=True,
     metavar="S",
     help="Seconds until the guest is stopped; 0 = none.",
 )
-@click.option("--task", metavar="ID", help="The task it runs as: [[spear.tasks]] (default: the file's stem).")
+@click.option(
+    "--task", metavar="ID", callback=_task_id, help="The task it runs as: [[spear.tasks]] (default: the file's stem)."
+)
 @json_option
 def run(guest: Path, config_path: Path | None, entry: str, timeout: float, task: str | None, as_json: bool) -> None:
     """Run the WebAssembly module GUEST.
@@ -57,6 +67,7 @@ async def _run(
     from spear import Task, open_runtime
     from spear.hostcall import NotAModule
 
+    began = time.perf_counter()
     config = choose_config(config_path, quiet=as_json)
     async with open_runtime(config) as runtime, progress(f"running {guest.name}") as quiet:
 
@@ -83,11 +94,13 @@ async def _run(
                 on_stderr=None if as_json else err,
             )
         except NotAModule as error:
-            return _failed_start(error, EXIT_NOT_A_MODULE, as_json)
+            return _failed_start(error.error.message, EXIT_NOT_A_MODULE, as_json, began)
         except GuestError as error:
-            return _failed_start(error, EXIT_TRAP, as_json)
+            return _failed_start(error.error.message, EXIT_TRAP, as_json, began)
+        except OSError as error:
+            return _failed_start(f"{guest}: cannot be read: {error.strerror}", EXIT_NOT_A_MODULE, as_json, began)
     if as_json:
-        print_json(asdict(execution))
+        print_json(as_machines_read(execution))
     elif execution.error_message:
         click.echo(f"spear: {execution.status}: {execution.error_message}", err=True)
     elif execution.output:
@@ -104,9 +117,37 @@ def exit_code(execution: Execution) -> int:
     return (execution.exit_code & 0xFF) or (1 if execution.exit_code else 0)
 
 
-def _failed_start(error: GuestError, code: int, as_json: bool) -> int:
+def as_machines_read(execution: Execution) -> dict[str, Any]:
+    """What `--json` prints."""
+    return {
+        **asdict(execution),
+        "logs": [
+            {"seq": each.seq, "ts_ms": each.ts_ms, "level": each.level, "message": each.message}
+            for each in execution.logs
+        ],
+    }
+
+
+def _failed_start(message: str, code: int, as_json: bool, began: float) -> int:
+    from spear.hostcall import Execution, Usage
+
     if as_json:
-        print_json({"status": "failed", "exit_code": None, "error_message": error.error.message})
+        never_ran = Execution(
+            status="failed",
+            exit_code=None,
+            output="",
+            error_message=message,
+            execution_id="",
+            duration_ms=(time.perf_counter() - began) * 1000,
+            logs=(),
+            logs_dropped=0,
+            stdout="",
+            stderr="",
+            stdout_dropped=0,
+            stderr_dropped=0,
+            usage=Usage(),
+        )
+        print_json(as_machines_read(never_ran))
     else:
-        click.echo(f"spear: {error.error.message}", err=True)
+        click.echo(f"spear: {message}", err=True)
     return code

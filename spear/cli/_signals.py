@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, NoReturn
 
 import click
@@ -12,10 +13,11 @@ import trio
 
 from spear.ir import ConfigError, SpearError
 
+from ._early import EXIT_INTERRUPTED, SIGNALS
+
 DRAIN_SECONDS: Final = 10.0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
-EXIT_INTERRUPTED: Final = 130
 
 
 def run_command(command: Callable[[], Awaitable[int]]) -> NoReturn:
@@ -26,8 +28,6 @@ def run_command(command: Callable[[], Awaitable[int]]) -> NoReturn:
     """
     try:
         code = trio.run(_until_signalled, command)
-    except KeyboardInterrupt:  # before the signal receiver was in place, or after it was gone
-        code = EXIT_INTERRUPTED
     except ConfigError as error:
         click.echo(str(error), err=True)
         code = EXIT_USAGE
@@ -47,7 +47,7 @@ async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
 
     async def watch(task_status: trio.TaskStatus[None]) -> None:
         nonlocal interrupted
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with trio.open_signal_receiver(*SIGNALS) as signals:
             task_status.started()
             async for _ in signals:
                 if interrupted:
@@ -55,7 +55,7 @@ async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
                     return
                 interrupted = True
                 nursery.cancel_scope.deadline = trio.current_time() + DRAIN_SECONDS
-                click.echo(f"spear: interrupted; {DRAIN_SECONDS:.0f} s to finish, again to stop at once", err=True)
+                _tell(f"spear: interrupted; {DRAIN_SECONDS:.0f} s to finish, again to stop at once")
 
     async with trio.open_nursery() as nursery:
         await nursery.start(watch)
@@ -64,13 +64,22 @@ async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
         except Exception as error:  # noqa: BLE001 - carried out of the nursery bare, then raised
             failure = error
         nursery.cancel_scope.cancel()
+    if interrupted:
+        if isinstance(failure, SpearError):
+            _tell(f"spear: {failure}")
+        elif failure is not None and not isinstance(failure, OSError):
+            raise failure  # a bug of ours is not less of one
+        return EXIT_INTERRUPTED
     if failure is not None:
         raise failure
-    return EXIT_INTERRUPTED if interrupted else code
+    return code
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError):  # whoever read stderr has left: the signal counts all the same
+        click.echo(text, err=True)
 
 
 def _silence_stdout() -> None:
     """Keep the interpreter from failing again when it flushes stdout at exit."""
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -33,7 +33,6 @@ from spear.hostcall._chat_port import ChatReply as ChatReply
 from spear.hostcall._chat_port import ChatSnapshot as ChatSnapshot
 from spear.hostcall._engine import GuestEngine as GuestEngine
 from spear.hostcall._errors import EngineClosed as EngineClosed
-from spear.hostcall._errors import GuestError as GuestError
 from spear.hostcall._errors import LinkError as LinkError
 from spear.hostcall._errors import ModuleTooLarge as ModuleTooLarge
 from spear.hostcall._errors import NotAModule as NotAModule
@@ -47,3 +46,4 @@ from spear.hostcall._log import LogSink as LogSink
 from spear.hostcall._module import Module as Module
 from spear.hostcall._termination import Termination as Termination
 from spear.hostcall._usage import Usage as Usage
+from spear.ir import GuestError as GuestError

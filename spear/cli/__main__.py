@@ -1,0 +1,7 @@
+"""`python -m spear.cli`: the same as `spear`."""
+
+from __future__ import annotations
+
+from . import main
+
+main()

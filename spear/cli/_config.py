@@ -1,0 +1,174 @@
+"""spear config check, init."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from spear.config import FILE_NAME, Config, Route, default_config, find_config, load_config
+from spear.ir import ConfigError
+
+from ._output import json_option, print_json, table
+from ._signals import EXIT_USAGE
+
+if TYPE_CHECKING:
+    from spear.router import Generation, Instance
+
+
+@click.group()
+def config() -> None:
+    """Check a configuration, or write a first one."""
+
+
+@config.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@json_option
+@click.pass_context
+def check(context: click.Context, file: Path | None, as_json: bool) -> None:
+    """Say what FILE means, or everything that is wrong with it.
+
+    Without FILE: the one that every command would use. Starts nothing and connects to nothing; looks whether the
+    variables and files of the credentials are there. Ends with 2 if anything is wrong.
+    """
+    from spear.router import build_generation
+
+    found = find_config(file, os.environ, Path.cwd())
+    try:
+        loaded = load_config(found) if found is not None else default_config()
+        generation = build_generation(loaded)
+    except ConfigError as error:
+        if as_json:
+            print_json({"file": _name(found), "valid": False, "problems": [_fields(each) for each in error.problems]})
+        else:
+            click.echo(str(error), err=True)
+            click.echo(f"spear: {len(error.problems)} problem(s); nothing would start", err=True)
+        context.exit(EXIT_USAGE)
+    if as_json:
+        print_json(_as_json(found, loaded, generation))
+    else:
+        _print(found, loaded, generation)
+
+
+@config.command()
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@click.pass_context
+def init(context: click.Context, force: bool) -> None:
+    """Write a spear.toml into this folder that works at once, with examples of everything else."""
+    text = files("spear.config").joinpath("starter.toml").read_text(encoding="utf-8")
+    try:
+        with Path(FILE_NAME).open("w" if force else "x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        click.echo(f"spear: {FILE_NAME} is here already; --force replaces it", err=True)
+        context.exit(EXIT_USAGE)
+    except OSError as error:
+        click.echo(f"spear: {FILE_NAME} cannot be written: {error.strerror}", err=True)
+        context.exit(EXIT_USAGE)
+    click.echo(f'Wrote {FILE_NAME}. Try: spear config check, then: spear chat "hello"')
+
+
+def _name(found: Path | None) -> str | None:
+    return str(found) if found is not None else None
+
+
+def _print(found: Path | None, loaded: Config, generation: Generation) -> None:
+    where = str(found) if found is not None else "no configuration found: the embedded stub"
+    click.echo(f"{where} (layout [{'spearlet.llm' if loaded.layout == 'spearlet' else 'spear'}])\n")
+    rows = [_backend(each, loaded) for each in generation.instances]
+    headings = ("backend", "kind", "hosting", "model", "class", "weight", "priority", "credential", "state")
+    click.echo(table(headings, [[str(row[key]) for key in headings] for row in rows]))
+    if generation.skipped:
+        skipped = [(each.name, each.kind, f"{each.reason}: {each.detail}") for each in generation.skipped]
+        click.echo("\n" + table(("skipped", "kind", "reason"), skipped))
+    if loaded.routes:
+        routes = [_route(each) for each in loaded.routes]
+        names = ("operation", "model_class", "policy", "fallback")
+        cells = [
+            [str(each[name] or "any") if i < 2 else _listed(each[name]) for i, name in enumerate(names)]
+            for each in routes
+        ]
+        click.echo("\n" + table(("route: operation", "class", "policy", "fallback"), cells))
+    if loaded.tasks:
+        tasks = [
+            (each.id, _rights(each.allow_operations), _rights(each.allow_backends), _listed(sorted(each.config)))
+            for each in loaded.tasks
+        ]
+        click.echo("\n" + table(("task", "operations", "backends", "config keys"), tasks))
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _as_json(found: Path | None, loaded: Config, generation: Generation) -> dict[str, Any]:
+    return {
+        "file": _name(found),
+        "valid": True,
+        "layout": loaded.layout,
+        "default_policy": loaded.default_policy,
+        "backends": [_backend(each, loaded) for each in generation.instances],
+        "skipped": [
+            {
+                "name": each.name,
+                "kind": each.kind,
+                "reason": each.reason,
+                "detail": each.detail,
+                "line": each.origin.line,
+            }
+            for each in generation.skipped
+        ],
+        "routes": [_route(each) for each in loaded.routes],
+        "tasks": [
+            {"id": each.id, "allow_operations": each.allow_operations, "allow_backends": each.allow_backends}
+            for each in loaded.tasks
+        ],
+        "warnings": loaded.warnings,
+    }
+
+
+def _backend(instance: Instance, loaded: Config) -> dict[str, Any]:
+    """What may be shown: neither the address nor the key."""
+    written = instance.config
+    present = {each.name: each.value is not None for each in loaded.credentials}
+    keys = ", ".join(f"{name} ({'present' if present.get(name) else 'missing'})" for name in written.credentials)
+    return {
+        "backend": written.name,
+        "kind": written.kind,
+        "hosting": written.hosting.value,
+        "model": written.model or ("any" if not written.answers_to else ""),
+        "class": written.model_class or "",
+        "weight": written.weight,
+        "priority": written.priority,
+        "credential": keys or "none",
+        "state": instance.reason or ("drained" if written.weight == 0 else "ready"),
+        "operations": [operation.value for operation in instance.capabilities.ops],
+        "line": written.origin.line,
+    }
+
+
+def _route(route: Route) -> dict[str, Any]:
+    return {
+        "operation": route.match.operation.value if route.match.operation else None,
+        "model_class": route.match.model_class,
+        "policy": route.policy,
+        "within_level": route.within_level,
+        "allow_policies": list(route.allow_policies),
+        "fallback": list(route.fallback),
+        "line": route.origin.line,
+    }
+
+
+def _fields(problem: Any) -> dict[str, Any]:
+    return {"file": problem.file, "line": problem.line, "key": problem.key, "message": problem.message}
+
+
+def _listed(value: Any) -> str:
+    if not value:
+        return "-"
+    return value if isinstance(value, str) else ", ".join(value)
+
+
+def _rights(names: Any) -> str:
+    return "all" if names is None else ", ".join(names) or "none"
