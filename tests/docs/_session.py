@@ -1,0 +1,174 @@
+"""Runs a page as its reader would, top to bottom, in one folder:
+
+    a block with a title     is that file, written into the folder
+    ```console               its `$ ` lines are run; what follows each is what they print (stderr beside stdout)
+    ```python                is run; top-level `await` is allowed; a ```text right after it is what it prints
+
+Printed text is compared after `normal` has taken out what differs from run to run (times, ids, sizes, the compiler). A
+line `…` stands for any lines. `python -m tests.docs PAGE…` writes what was really printed into the page.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import inspect
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+import trio
+
+import spear
+from tests.docs._pages import ROOT, Block, blocks
+
+LIMIT_S: Final = 60.0
+STUB: Final = {"spear": {"backends": [{"name": "local", "kind": "stub", "hosting": "local"}]}}
+
+_DIFFERS: Final = (
+    (re.compile(r"\b\d+\.\d+(?=( ms| s)?\b)"), "#.#"),
+    (re.compile(r"\b(exec|inst)-[0-9a-f]{16}\b"), r"\1-#"),
+    (re.compile(r"\breq_[0-9a-f]{32}\b"), "req_#"),
+    (re.compile(r"\bincident [0-9a-f]{16}\b"), "incident #"),
+    (re.compile(r"\b(ts_ms|seed|created)(\W+)\d+"), r"\1\2#"),
+    (re.compile(r"\d+ bytes"), "# bytes"),
+    (re.compile(r"^(\w+\.c: ).*(clang|zig).*$", re.M), r"\1compiler"),
+    (re.compile(r"[ \t]+$", re.M), ""),
+    (re.compile(r"─+"), "─"),
+    (re.compile(r"(?<=\S) {2,}"), "  "),
+)
+
+
+def normal(text: str) -> str:
+    for pattern, instead in _DIFFERS:
+        text = pattern.sub(instead, text)
+    return text.strip("\n")
+
+
+def agrees(shown: str, printed: str) -> bool:
+    pattern = "".join(r"(?:.*\n)*?" if line == "…" else re.escape(line) + "\n" for line in normal(shown).splitlines())
+    return re.fullmatch(pattern, normal(printed) + "\n" if printed.strip("\n") else "") is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """Where in the page stands what was printed, and what was."""
+
+    start: int
+    end: int
+    shown: str
+    printed: str
+    line: int
+    what: str
+
+
+@dataclass
+class Session:
+    folder: Path
+    instead: dict[str, str] = field(default_factory=dict)
+    """Texts of the page that are something else here: a fixed port."""
+    names: dict[str, Any] = field(default_factory=lambda: {"__name__": "__page__", "spear": spear, "trio": trio})
+    running: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def run(self, text: str) -> Iterator[Printed]:
+        all_blocks = list(blocks(text))
+        for block, following in zip(all_blocks, [*all_blocks[1:], None], strict=True):
+            if block.title is not None:
+                (self.folder / block.title).write_text(self.here(block.content), encoding="utf-8")
+            elif block.language == "console":
+                yield from self.console(block)
+            elif block.language == "python":
+                said = self.python(block)
+                if following is not None and following.language == "text" and following.title is None:
+                    yield Printed(following.start, following.end, following.content, said, block.line, "python")
+
+    def console(self, block: Block) -> Iterator[Printed]:
+        parts = re.split(r"^\$ (.*)\n", block.content, flags=re.M)
+        assert parts[0] == "", f"line {block.line}: a console block begins with a command"
+        place = block.start
+        for command, shown in zip(parts[1::2], parts[2::2], strict=True):
+            place += len(command) + 3
+            printed = self.there(self.command(self.here(command)))
+            yield Printed(place, place + len(shown), shown, printed, block.line, command)
+            place += len(shown)
+
+    def command(self, command: str) -> str:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("SPEAR_", "OPENAI_"))}
+        environment |= {
+            "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "200",
+            "XDG_CACHE_HOME": str(self.folder / ".cache"),
+        }
+        background = command.endswith(" &")
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {command.removesuffix(' &')}" if background else command],
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if background:
+            self.running.append(process)
+            assert process.stdout is not None
+            return process.stdout.readline()
+        return process.communicate(timeout=LIMIT_S)[0]
+
+    def python(self, block: Block) -> str:
+        code = self.here(block.content)
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.chdir(self.folder):
+            compiled = compile(code, f"line {block.line}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            if compiled.co_flags & inspect.CO_COROUTINE or "runtime" in compiled.co_names:
+                trio.run(self.inside, compiled)
+            else:
+                exec(compiled, self.names)
+        return self.there(out.getvalue())
+
+    async def inside(self, compiled: Any) -> None:
+        """Blocks with `await` stand in an async function; those that use `runtime`, inside an open one."""
+        with trio.fail_after(LIMIT_S):
+            if "runtime" not in compiled.co_names:
+                await eval(compiled, self.names)
+                return
+            async with spear.open_runtime(STUB) as self.names["runtime"]:
+                result = eval(compiled, self.names)
+                if result is not None:
+                    await result
+
+    def here(self, text: str) -> str:
+        for written, real in self.instead.items():
+            text = text.replace(written, real)
+        return text
+
+    def there(self, text: str) -> str:
+        for written, real in self.instead.items():
+            text = text.replace(real, written)
+        return text.replace(str(self.folder), ".")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        for process in self.running:
+            process.send_signal(signal.SIGTERM)
+        for process in self.running:
+            process.communicate(timeout=10)
+
+
+def rewritten(text: str, session: Session) -> str:
+    """The page with what was really printed in place of what it shows."""
+    for each in reversed(list(session.run(text))):
+        if not agrees(each.shown, each.printed):
+            printed = each.printed.strip("\n")
+            text = text[: each.start] + (printed + "\n" if printed else "") + text[each.end :]
+    return text
