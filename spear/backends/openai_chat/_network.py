@@ -1,6 +1,6 @@
-"""Sockets for httpcore2's pool, on Trio.
+"""Sockets for httpcore2's connections, on Trio.
 
-The pool's own network layer leaves the socket to the garbage collector when a TLS handshake is cancelled, and puts a
+httpcore2's own network layer leaves the socket to the garbage collector when a TLS handshake is cancelled, and puts a
 deadline on every single read. Here nothing is left open, and there are no deadlines: the clocks of an attempt are
 scopes around all of it. The head of a request waits for the first piece of its body, so that a small request is one
 write.
@@ -11,24 +11,46 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Iterable
 from typing import Any
 
 import httpcore2
 import trio
 
 
-class TrioStream(httpcore2.AsyncNetworkStream):
-    def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], sock: Any) -> None:
-        self._stream = stream
-        self._socket = sock
+async def connect(host: str, port: int) -> TcpStream:
+    """Raises httpcore2.ConnectError, whose text has no address in it."""
+    try:
+        # As bytes: the name is ASCII already, and a local name may have an underscore, which IDNA refuses.
+        stream = await trio.open_tcp_stream(host.encode("ascii"), port)
+    except OSError as error:
+        raise httpcore2.ConnectError(_connect_reason(error)) from error
+    return TcpStream(stream, stream.socket)
+
+
+async def start_tls(tcp: TcpStream, context: ssl.SSLContext, host: str) -> TcpStream:
+    """Raises httpcore2.ConnectError; where it does not return, the connection is closed."""
+    stream = trio.SSLStream(tcp.stream, context, server_hostname=host, https_compatible=True)
+    try:
+        await stream.do_handshake()
+    except BaseException as error:
+        await trio.aclose_forcefully(stream)
+        if isinstance(error, trio.BrokenResourceError):
+            raise httpcore2.ConnectError(_tls_reason(error.__cause__)) from error
+        raise
+    return TcpStream(stream, tcp.socket)
+
+
+class TcpStream(httpcore2.AsyncNetworkStream):
+    def __init__(self, stream: trio.abc.Stream, sock: trio.socket.SocketType) -> None:
+        self.stream = stream
+        self.socket = sock
         self._held = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if self._held:
             await self._flush()
         try:
-            return bytes(await self._stream.receive_some(max_bytes))
+            return bytes(await self.stream.receive_some(max_bytes))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise httpcore2.ReadError("the connection was reset") from error
 
@@ -42,50 +64,19 @@ class TrioStream(httpcore2.AsyncNetworkStream):
     async def _flush(self) -> None:
         data, self._held = self._held, b""
         try:
-            await self._stream.send_all(data)
+            await self.stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise httpcore2.WriteError("the connection was reset") from error
 
     async def aclose(self) -> None:
         # Not politely: nobody waits for the goodbye of a peer that is given up.
         self._held = b""
-        await trio.aclose_forcefully(self._stream)
-
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> TrioStream:
-        assert isinstance(self._stream, trio.SocketStream)
-        stream = trio.SSLStream(self._stream, ssl_context, server_hostname=server_hostname, https_compatible=True)
-        try:
-            await stream.do_handshake()
-        except BaseException as error:
-            await trio.aclose_forcefully(stream)
-            if isinstance(error, trio.BrokenResourceError):
-                raise httpcore2.ConnectError(_tls_reason(error.__cause__)) from error
-            raise
-        return TrioStream(stream, self._socket)
+        await trio.aclose_forcefully(self.stream)
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":  # of an idle connection: the peer has closed it
-            return self._socket.fileno() < 0 or self._socket.is_readable()
-        return None  # above all no ssl_object: HTTP/2 is not offered, there is nothing to look up
-
-
-class TrioNetwork(httpcore2.AsyncNetworkBackend):
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> TrioStream:
-        try:
-            # As bytes: the name is ASCII already, and a local name may have an underscore, which IDNA refuses.
-            stream = await trio.open_tcp_stream(host.encode("ascii"), port)
-        except OSError as error:
-            raise httpcore2.ConnectError(_connect_reason(error)) from error
-        return TrioStream(stream, stream.socket)
+            return self.socket.fileno() < 0 or self.socket.is_readable()
+        return None
 
 
 def _connect_reason(error: OSError) -> str:
