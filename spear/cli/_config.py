@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spear.config import FILE_NAME, Config, Route, default_config, find_config, load_config
-from spear.ir import ConfigError
+from spear.ir import ConfigError, Problem
 
 from ._output import json_option, print_json, table
 from ._signals import EXIT_USAGE
@@ -79,22 +79,31 @@ def _print(found: Path | None, loaded: Config, generation: Generation) -> None:
     where = str(found) if found is not None else "no configuration found: the embedded stub"
     click.echo(f"{where} (layout [{'spearlet.llm' if loaded.layout == 'spearlet' else 'spear'}])\n")
     rows = [_backend(each, loaded) for each in generation.instances]
-    headings = ("backend", "kind", "hosting", "model", "class", "weight", "priority", "credential", "state")
-    click.echo(table(headings, [[str(row[key]) for key in headings] for row in rows]))
+    keys = ("name", "kind", "hosting", "model", "model_class", "weight", "priority", "credential", "state")
+    headings = [{"name": "backend", "model_class": "class"}.get(key, key) for key in keys]
+    click.echo(table(headings, [[str(row[key]) for key in keys] for row in rows]))
     if generation.skipped:
         skipped = [(each.name, each.kind, f"{each.reason}: {each.detail}") for each in generation.skipped]
         click.echo("\n" + table(("skipped", "kind", "reason"), skipped))
     if loaded.routes:
-        routes = [_route(each) for each in loaded.routes]
-        names = ("operation", "model_class", "policy", "fallback")
-        cells = [
-            [str(each[name] or "any") if i < 2 else _listed(each[name]) for i, name in enumerate(names)]
-            for each in routes
+        routes = [
+            (
+                each.match.operation.value if each.match.operation else "any",
+                each.match.model_class or "any",
+                each.policy or "-",
+                ", ".join(each.fallback) or "-",
+            )
+            for each in loaded.routes
         ]
-        click.echo("\n" + table(("route: operation", "class", "policy", "fallback"), cells))
+        click.echo("\n" + table(("route: operation", "class", "policy", "fallback"), routes))
     if loaded.tasks:
         tasks = [
-            (each.id, _rights(each.allow_operations), _rights(each.allow_backends), _listed(sorted(each.config)))
+            (
+                each.id,
+                _rights(each.allow_operations),
+                _rights(each.allow_backends),
+                ", ".join(sorted(each.config)) or "-",
+            )
             for each in loaded.tasks
         ]
         click.echo("\n" + table(("task", "operations", "backends", "config keys"), tasks))
@@ -134,11 +143,11 @@ def _backend(instance: Instance, loaded: Config) -> dict[str, Any]:
     present = {each.name: each.value is not None for each in loaded.credentials}
     keys = ", ".join(f"{name} ({'present' if present.get(name) else 'missing'})" for name in written.credentials)
     return {
-        "backend": written.name,
+        "name": written.name,
         "kind": written.kind,
         "hosting": written.hosting.value,
         "model": written.model or ("any" if not written.answers_to else ""),
-        "class": written.model_class or "",
+        "model_class": written.model_class or "",
         "weight": written.weight,
         "priority": written.priority,
         "credential": keys or "none",
@@ -160,15 +169,9 @@ def _route(route: Route) -> dict[str, Any]:
     }
 
 
-def _fields(problem: Any) -> dict[str, Any]:
+def _fields(problem: Problem) -> dict[str, Any]:
     return {"file": problem.file, "line": problem.line, "key": problem.key, "message": problem.message}
 
 
-def _listed(value: Any) -> str:
-    if not value:
-        return "-"
-    return value if isinstance(value, str) else ", ".join(value)
-
-
-def _rights(names: Any) -> str:
+def _rights(names: tuple[str, ...] | None) -> str:
     return "all" if names is None else ", ".join(names) or "none"

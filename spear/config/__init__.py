@@ -15,6 +15,7 @@ Each module imports only those above it. Nothing here imports a backend: whether
 whether an address may be used is judged when the registry is built.
 """
 
+from ._load import FILE_NAME as FILE_NAME
 from ._load import default_config as default_config
 from ._load import find_config as find_config
 from ._load import load_config as load_config

@@ -25,6 +25,12 @@ class Origin(Section):
     file: str = ""
     line: int = 0
     key: str = ""
+    lines: tuple[tuple[str, int], ...] = Field(default=(), repr=False)
+    """Of the keys written in this table."""
+
+    def line_of(self, key: str) -> int:
+        """The line of `key` in this table; that of the table where the key is not written there."""
+        return dict(self.lines).get(key, self.line)
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file or "configuration"

@@ -36,8 +36,10 @@ class Report:
     def warn(self, path: Path, message: str) -> None:
         self._warnings.append(self._at(path, message))
 
-    def origin(self, path: Path) -> Origin:
-        return Origin(file=self.file, line=self.line(path), key=show_path(path))
+    def origin(self, path: Path, keys: Collection[str] = ()) -> Origin:
+        """Of a table, with the lines of those of its `keys` that are written."""
+        found = tuple((key, line) for key in keys if (line := self._lines.get((*path, key))))
+        return Origin(file=self.file, line=self.line(path), key=show_path(path), lines=found)
 
     def line(self, path: Path) -> int:
         """Of the key, or of the nearest table around it where the key itself is not written."""

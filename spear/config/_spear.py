@@ -116,7 +116,9 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
     report.raise_if_any()
     assert scalars is not None
     whole = {key: tuple(value) if isinstance(value, list) else value for key, value in sections.items()}
-    return scalars.model_copy(update={**whole, "warnings": report.warnings, "origin": report.origin(path)})
+    return scalars.model_copy(
+        update={**whole, "warnings": report.warnings, "origin": report.origin(path, Config.model_fields)}
+    )
 
 
 def _items(report: Report, top: Table, key: str) -> list[tuple[Path, Table]]:
@@ -184,7 +186,9 @@ def _backend(report: Report, values: Table, path: Path) -> InstanceConfig | None
     if isinstance(values.get("options"), dict):
         no_secrets(report, values["options"], (*path, "options"))
     instance = build(report, InstanceConfig, values, path)
-    return instance and instance.model_copy(update={"base_url": url, "origin": report.origin(path)})
+    return instance and instance.model_copy(
+        update={"base_url": url, "origin": report.origin(path, InstanceConfig.model_fields)}
+    )
 
 
 def checked_url(report: Report, value: object, path: Path) -> Secret | None:
@@ -234,13 +238,13 @@ def _route(report: Report, path: Path, values: Table) -> Route | None:
         elif values["within_level"] == "priority":
             report.add((*path, "within_level"), "is the policy that makes the levels; expected another one")
     route = build(report, Route, values, path)
-    return route and route.model_copy(update={"origin": report.origin(path)})
+    return route and route.model_copy(update={"origin": report.origin(path, Route.model_fields)})
 
 
 def _task(report: Report, path: Path, values: Table) -> TaskConfig | None:
     values = only_known(report, values, path, keys_of(TaskConfig), _LATER_TASK)
     task = build(report, TaskConfig, values, path)
-    return task and task.model_copy(update={"origin": report.origin(path)})
+    return task and task.model_copy(update={"origin": report.origin(path, TaskConfig.model_fields)})
 
 
 def _name(report: Report, values: Table, path: Path) -> None:

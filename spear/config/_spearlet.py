@@ -1,8 +1,9 @@
 """The `[spearlet.llm]` layout of existing installations, which loads unchanged.
 
 What is malformed is a problem, as everywhere. What the layout has always passed over, it passes over here too: a
-credential that is none, an unknown operation, a backend of unknown kind, without operations, with a name that is taken
-or a key that is missing. Each such backend stands in `Config.skipped`, everything else in `Config.warnings`.
+credential that is none, an unknown operation, a backend without operations, with a name that is taken or a key that is
+missing. Each such backend stands in `Config.skipped`, everything else in `Config.warnings`. Backends of unknown kinds
+are passed over by the registry, which knows the kinds.
 
 Tables beside `llm` belong to other programs and are not looked at.
 """
@@ -27,7 +28,6 @@ from ._sections import Table, build, keys_of, only_known, table, tables
 from ._spear import checked_url
 from ._spearlet_extras import Discovery, FilterStream, check_filter_stream
 
-KINDS: Final = frozenset({"openai_chat_completion", "openai_chat", "openai_realtime_ws", "ollama_chat", "stub"})
 POLICY: Final = "weighted_random"
 _AT: Final = ("spearlet", "llm")
 
@@ -153,10 +153,8 @@ class _Backends:
         return tuple(dict.fromkeys(Operation(name) for name in written.ops if name in known))
 
     def _reason_to_skip(self, written: WrittenBackend, ops: tuple[Operation, ...]) -> tuple[str, str] | None:
-        if written.kind not in KINDS:
-            return "unknown_kind", f"there are: {', '.join(sorted(KINDS))}"
         if not ops:
-            return "no_operation", "`ops` names no known operation"
+            return "no_operations", "`ops` names no known operation"
         if written.name in self._names:
             return "duplicate_name", "an earlier backend has this name"
         if written.credential_ref is not None and (missing := self._missing(written.credential_ref)):
@@ -201,7 +199,7 @@ class _Backends:
             weight=written.weight,
             priority=written.priority,
             allow_plaintext=plaintext,
-            origin=self._report.origin(path),
+            origin=self._report.origin(path, WrittenBackend.model_fields),
         )
 
     def _skip(self, written: WrittenBackend, path: Path, reason: str, detail: str) -> None:

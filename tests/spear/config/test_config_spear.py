@@ -126,6 +126,8 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     assert gpt.timeouts.model_dump() == {"connect": 0.5, "first_event": None, "idle": 12.0, "total": 5400.0}
     assert gpt.options == {"seed": 7, "nested": {"a": [1, 2]}}
     assert (gpt.origin.line, gpt.origin.key) == (line_of("[[spear.backends]]"), "spear.backends[0]")
+    assert gpt.origin.line_of("base_url") == line_of("base_url")
+    assert gpt.origin.line_of("allow_plaintext") == gpt.origin.line
     assert (big.ops, big.features, big.transports, big.weight, big.priority) == (None, None, None, 100, 0)
     first, second = config.routes
     assert first.match.operation is Operation.CHAT_COMPLETIONS

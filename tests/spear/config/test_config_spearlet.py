@@ -110,10 +110,9 @@ def test_an_existing_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (backend(kind='"made_up"'), "unknown_kind"),
-        (backend(ops=""), "no_operation"),
-        (backend(ops="[]"), "no_operation"),
-        (backend(ops='["chat", "completions"]'), "no_operation"),
+        (backend(ops=""), "no_operations"),
+        (backend(ops="[]"), "no_operations"),
+        (backend(ops='["chat", "completions"]'), "no_operations"),
         (backend(credential_ref='"nobody"'), "missing_credential"),
         (backend(credential_ref='""'), "missing_credential"),
         (backend(credential_ref='"k"'), "missing_credential"),

@@ -47,7 +47,19 @@ def test_what_does_not(text: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["authorization", "Proxy-Authorization", "api_key", "X-API-Key", "openai_api_key", "token", "access_token", "password", "client_secret", "base_url", "set-cookie"],
+    [
+        "authorization",
+        "Proxy-Authorization",
+        "api_key",
+        "X-API-Key",
+        "openai_api_key",
+        "token",
+        "access_token",
+        "password",
+        "client_secret",
+        "base_url",
+        "set-cookie",
+    ],
 )
 def test_keys_of_secrets(key: str) -> None:
     assert names_a_secret(key)
