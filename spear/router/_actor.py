@@ -124,6 +124,8 @@ async def invoke(router: Ref[RouterMessage], request: RequestEnvelope) -> Respon
     is cancelled."""
     message = Route(request)
     try:
+        if request.timeout_ms is None:
+            return await router.ask_nowait(message)
         with trio.CancelScope(deadline=_waits_until(request, message.arrived)):
             return await router.ask_nowait(message)
         error = _error(request, ErrorCode.TIMEOUT, "out of time (queue)", clock="queue")

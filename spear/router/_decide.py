@@ -78,7 +78,8 @@ def decide(
     if refusal is not None:
         return Plan(generation.number, seed, facts, policy, (), {}, error=refusal), None
     task = None if facts.task_id is None else generation.tasks.get(facts.task_id)
-    found = admit(instances, Case(facts, task, exclude))
+    remembered = generation.remembered if instances is generation.instances else None
+    found = admit(instances, Case(facts, task, exclude), remembered)
     if found.code is not None:
         error = _nobody(generation, facts, found)
         return Plan(generation.number, seed, facts, policy, (), found.rejected, error=error), None

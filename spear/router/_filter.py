@@ -1,12 +1,16 @@
 """The hard constraints: who may take a request, and why each of the others may not.
 
-The steps stand in order in `_STEPS`; the code of the error is that of the step which removed the last candidate. Each
-fallback passes the same steps. Those already tried are taken out only after the model binding: were they taken out
-before, a request for a bound model could slip to an unbound instance once the bound ones had failed.
+The steps stand in order in `_LASTING` and `_NOW`; the code of the error is that of the step which removed the last
+candidate. Each fallback passes the same steps. Those already tried are taken out only after the model binding: were
+they taken out before, a request for a bound model could slip to an unbound instance once the bound ones had failed.
+
+The steps up to the model binding depend on nothing that changes within a generation. What they leave is remembered by
+what they read of the request, unless an instance limits sizes.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
@@ -44,10 +48,54 @@ class _Step(NamedTuple):
     sift: Callable[[_Instances, Case, _Reject], _Instances]
 
 
-def admit(instances: _Instances, case: Case) -> Filtered:
-    rejected: _Reject = {}
-    left = instances
-    for step in _STEPS:
+class Remembered:
+    """What the lasting steps left, for the requests seen last; belongs to one tuple of instances."""
+
+    __slots__ = ("_found", "_most", "usable")
+
+    def __init__(self, instances: _Instances, most: int = 256) -> None:
+        self.usable = not any(each.checks_limits for each in instances)
+        self._found: OrderedDict[object, Filtered] = OrderedDict()
+        self._most = most
+
+    def get(self, key: object) -> Filtered | None:
+        found = self._found.get(key)
+        if found is not None:
+            self._found.move_to_end(key)
+        return found
+
+    def put(self, key: object, found: Filtered) -> None:
+        self._found[key] = found
+        if len(self._found) > self._most:
+            self._found.popitem(last=False)
+
+
+def admit(instances: _Instances, case: Case, remembered: Remembered | None = None) -> Filtered:
+    """`remembered` is for these very instances."""
+    lasting = _lasting(instances, case, remembered)
+    if lasting.code is not None:
+        return lasting
+    rejected = lasting.rejected.copy()
+    return _run(_NOW, lasting.candidates, case, rejected)
+
+
+def _lasting(instances: _Instances, case: Case, remembered: Remembered | None) -> Filtered:
+    if remembered is None or not remembered.usable:
+        return _run(_LASTING, instances, case, {})
+    facts = case.facts
+    key = (
+        facts.operation, facts.model, facts.task_id if case.task is not None else None, facts.backend,
+        facts.allowlist, facts.denylist, facts.ops, facts.features, facts.transports,
+    )  # fmt: skip
+    found = remembered.get(key)
+    if found is None:
+        found = _run(_LASTING, instances, case, {})
+        remembered.put(key, found)
+    return found
+
+
+def _run(steps: Sequence[_Step], left: _Instances, case: Case, rejected: _Reject) -> Filtered:
+    for step in steps:
         left = step.sift(left, case, rejected)
         if not left:
             return Filtered((), rejected, step.code, step.name)
@@ -169,10 +217,11 @@ def _untried(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
 def _health(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
     kept = []
     for each in left:
+        ref = each.ref
         if each.weight == 0:
             rejected[each.name] = "drained"
-        elif (status := each.status) != "running":
-            rejected[each.name] = f"actor:{status}"
+        elif ref is None or ref.status != "running":
+            rejected[each.name] = f"actor:{each.status}"
         else:
             kept.append(each)
     return kept
@@ -181,7 +230,8 @@ def _health(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
 def _admission(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
     kept = []
     for each in left:
-        if each.load < each.room:
+        load = each.load if each.lingers else len(each.turns)
+        if load < each.room:
             kept.append(each)
         else:
             rejected[each.name] = "full"
@@ -189,14 +239,16 @@ def _admission(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
 
 
 _NOBODY, _MISSING = ErrorCode.NO_CANDIDATE_BACKEND, ErrorCode.MISSING_CAPABILITIES
-_STEPS: Final = (
+_LASTING: Final = (
     _Step("configured", _NOBODY, _configured),
     _Step("operation", _MISSING, _operation),
     _Step("capabilities", _MISSING, _capabilities),
     _Step("lists", _NOBODY, _lists),
     _Step("rights", _NOBODY, _rights),
-    # An external filter, which may drop or re-weight candidates, belongs here.
+    # An external filter, which may drop or re-weight candidates, belongs here; the binding is then no lasting step.
     _Step("binding", _NOBODY, _binding),
+)
+_NOW: Final = (
     _Step("untried", ErrorCode.BACKEND_UNAVAILABLE, _untried),
     _Step("health", ErrorCode.BACKEND_UNAVAILABLE, _health),
     _Step("admission", ErrorCode.OVERLOADED, _admission),

@@ -1,8 +1,8 @@
 """The live view of one configured backend instance: what a decision reads, without copying.
 
-What is configured never changes within a generation. What is live comes from the instance's actor, whose numbers
-cannot drift (a cancelled turn counts until it has really cleaned up), and from the set of turns that the router has
-open there, which is exact also before the actor has taken them. Only the router writes to `turns` and the counters.
+What is configured never changes within a generation. The load is the length of the set of turns that the router has
+open there, so it cannot drift; while turns that were given up may still be cleaning up, the actor's own numbers count
+too. Only the router writes to `turns`, `lingers` and the counters.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from spear.ir import Capabilities
 
 NOT_STARTED: Final = "not_started"
 MISSING_CREDENTIAL: Final = "missing_credential"
+_LIMITS_OF_ADMISSION: Final = frozenset({"max_inflight", "max_queue"})
 
 
 class Instance:
     __slots__ = (
         "answers_to", "capabilities", "checks_limits", "config", "failed", "features", "index", "keys", "kind",
-        "kind_name", "max_inflight", "max_queue", "name", "ops", "own_model", "priority", "reason", "ref",
+        "kind_name", "lingers", "max_inflight", "max_queue", "name", "ops", "own_model", "priority", "reason", "ref",
         "refused", "room", "sent", "transports", "turns", "weight",
     )  # fmt: skip
 
@@ -46,7 +47,9 @@ class Instance:
         self.ops = frozenset(capabilities.ops)
         self.features = frozenset(capabilities.features)
         self.transports = frozenset(capabilities.transports)
-        self.checks_limits = any(value is not None for _, value in capabilities.limits)
+        self.checks_limits = any(
+            value is not None for name, value in capabilities.limits if name not in _LIMITS_OF_ADMISSION
+        )
         self.answers_to = frozenset(config.answers_to)
         self.own_model = (config.model or "").strip() or (config.model_class or "").strip()
         self.weight = config.weight
@@ -61,6 +64,7 @@ class Instance:
         self.ref: Ref[BackendMessage] | None = None
         """Its actor, once somebody has started it."""
         self.turns: set[object] = set()
+        self.lingers = False
         self.sent = self.failed = self.refused = 0
 
     def __repr__(self) -> str:
@@ -73,12 +77,19 @@ class Instance:
 
     @property
     def load(self) -> int:
-        """Requests that are here now, running or queued."""
-        ours, ref = len(self.turns), self.ref
-        if ref is None:
+        """Requests that are here now, running or queued, and those whose callers left but that still clean up."""
+        ours = len(self.turns)
+        if not self.lingers or self.ref is None:
             return ours
-        theirs = ref.running + ref.queued
-        return theirs if theirs > ours else ours
+        theirs = self.ref.running + self.ref.queued
+        if theirs <= ours:
+            self.lingers = False  # whatever was left behind has ended
+        return max(ours, theirs)
+
+    def leave(self, turn: object) -> None:
+        """`turn` was given up before its answer: its cleanup goes on and holds its slot."""
+        self.turns.discard(turn)
+        self.lingers = True
 
     @property
     def inflight(self) -> int:

@@ -33,10 +33,12 @@ async def _send(course: Course, leg: Leg) -> Answer | Fault:
     try:
         with trio.CancelScope(deadline=leg.deadline):
             return await leg.ref.ask_nowait(Invoke(leg.request, leg.call))
+        instance.leave(leg)
         return course.timed_out(leg, "total")
     except (SpearError, ActorStopped, ActorCrashed) as error:
         return fault_of(error, instance.name)
     except trio.Cancelled:
+        instance.leave(leg)
         course.left(leg)
         raise
     finally:

@@ -16,6 +16,7 @@ from spear.config import Route as RouteConfig
 from spear.egress import check_base_url
 from spear.ir import Capabilities, ConfigError, Problem, RoutingError
 
+from ._filter import Remembered
 from ._instance import MISSING_CREDENTIAL, Instance
 from ._routes import Route, routes_of
 from .policies import POLICIES, WITHIN_LEVEL
@@ -32,9 +33,11 @@ class Generation:
     skipped: tuple[SkippedInstance, ...] = ()
     by_name: Mapping[str, Instance] = field(init=False)
     tasks: Mapping[str, TaskConfig] = field(init=False)
+    remembered: Remembered = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {each.name: each for each in self.instances})
+        object.__setattr__(self, "remembered", Remembered(self.instances))
         object.__setattr__(self, "tasks", {task.id: task for task in self.config.tasks})
 
     def spec(self, instance: Instance, *, drain: float = 0.0) -> Spec[BackendMessage]:

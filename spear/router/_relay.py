@@ -97,7 +97,7 @@ class _Relay:
             self.course.left(leg)
             raise
         finally:
-            leg.instance.turns.discard(leg)
+            leg.instance.leave(leg)
         if answer is None:
             clock: Clock = "total" if trio.current_time() >= leg.deadline else self._clock
             return self.course.timed_out(leg, clock)

@@ -11,6 +11,7 @@ from typing import Final
 
 from spear.router._draws import Draws
 from spear.router._facts import Facts
+
 from ._policy import Candidate, Choice, Options, State
 
 _COMPARE_ALL: Final = 4

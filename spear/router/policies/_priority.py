@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from spear.router._draws import Draws
 from spear.router._facts import Facts
+
 from ._policy import Candidate, Choice, Options, Policy, State
 
 

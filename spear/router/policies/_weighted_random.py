@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from spear.router._draws import Draws
 from spear.router._facts import Facts
+
 from ._policy import Candidate, Choice, Options, State
 
 

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from spear.router._draws import Draws
 from spear.router._facts import Facts
+
 from ._policy import Candidate, Choice, Options, State
 
 _CREEP: Final = 16

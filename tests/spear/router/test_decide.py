@@ -33,7 +33,7 @@ from spear.ir import (
 from spear.ir import Generation as ChatGeneration
 from spear.router import COLUMNS, Facts, Generation, Memory, Plan, decide, explain, facts_of
 from spear.router._filter import _limit
-from tests.spear.router.world import CHAT, StillRef, chat, instance, still_generation
+from tests.spear.router.world import CHAT, StillRef, chat, instance, occupy, still_generation
 
 
 def plan_for(generation: Generation, request: RequestEnvelope | Facts, seed: int = 1, **kwargs: object) -> Plan:
@@ -154,9 +154,9 @@ def test_an_actor_that_does_not_run_is_unavailable(status: str) -> None:
 
 def test_no_room_is_overloaded() -> None:
     generation = still_generation(instance("a", limits=Limits(max_inflight=2, max_queue=3)))
-    generation.instances[0].ref = StillRef(running=2, queued=2)
+    occupy(generation.instances[0], 2 + 2)
     assert plan_for(generation, chat()).chosen is not None
-    generation.instances[0].ref = StillRef(running=2, queued=3)
+    occupy(generation.instances[0], 2 + 3)
     assert code_of(plan_for(generation, chat())) == (ErrorCode.OVERLOADED, {"a": "full"})
 
 
@@ -410,7 +410,7 @@ def test_a_drained_instance_gets_nothing_under_any_policy(policy: str) -> None:
 def test_within_level_comes_from_the_route() -> None:
     routes = (Route(policy="priority", within_level="least_inflight"),)
     generation = still_generation(instance("a"), instance("b"), instance("c", priority=1), routes=routes)
-    generation.by_name["a"].ref = StillRef(running=3)
+    occupy(generation.by_name["a"], 3)
     plan = plan_for(generation, chat())
     assert plan.chosen.name == "b"
     assert plan.order == ("b", "a", "c")
@@ -433,7 +433,7 @@ def test_a_decision_can_be_replayed(loads: list[int], weights: list[int], policy
         backends = [instance(f"i{i}", weight=w, priority=i % 2) for i, w in enumerate(weights)]
         generation = still_generation(*backends, default_policy=policy)
         for each, load in zip(generation.instances, loads, strict=True):
-            each.ref = StillRef(running=load)
+            occupy(each, load)
         return generation
 
     first, again = build(), build()
@@ -525,7 +525,7 @@ def test_an_explanation_has_everybody_and_is_json() -> None:
         instance("d", model="n"),
     ]
     generation = still_generation(*backends)
-    generation.by_name["b"].ref = StillRef(running=2)
+    occupy(generation.by_name["b"], 2)
     explanation = explain(generation, plan_for(generation, chat(model="m"), seed=99), "r1")
     value = json.loads(json.dumps(explanation.as_json()))
     assert value["chosen"] == "a"

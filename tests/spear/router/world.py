@@ -31,7 +31,7 @@ from spear.ir import (
     Usage,
     make_error,
 )
-from spear.router import Desk, Generation, RouterMessage, build_generation, router_spec
+from spear.router import Desk, Generation, Instance, RouterMessage, build_generation, router_spec
 
 CHAT = Operation.CHAT_COMPLETIONS
 
@@ -150,6 +150,10 @@ class StillRef:
     status: str = "running"
     running: int = 0
     queued: int = 0
+
+
+def occupy(instance: Instance, load: int) -> None:
+    instance.turns = set(range(load))
 
 
 def still_generation(*instances: InstanceConfig, **config: object) -> Generation:

@@ -1,0 +1,156 @@
+"""What the router costs: one decision, and a whole call through all layers to the in-process stub. One core.
+
+python -m benchmarks.bench_router [--rounds 15] [--json]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from random import Random
+from time import perf_counter
+
+import trio
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from actors import Ref, open_supervisor
+from benchmarks._measure import arguments, pin_to_one_core, report, rounds, row
+from spear.config import Config, InstanceConfig
+from spear.ir import ChatMessage, ChatRequest, Hosting, Operation, RequestEnvelope
+from spear.router import Desk, RouterMessage, build_generation, facts_of, invoke, router_spec, stream
+
+PINGS = 4_000
+CALLS = 1_000
+WORDS = 200
+POLICY = "weighted_round_robin"
+
+
+def ask_for(text: str = "hello, how are you?") -> RequestEnvelope:
+    message = ChatMessage(role="user", content=text)
+    return RequestEnvelope(
+        operation=Operation.CHAT_COMPLETIONS, payload=ChatRequest(model="small", messages=(message,))
+    )
+
+
+@asynccontextmanager
+async def routed(count: int, policy: str = POLICY) -> AsyncIterator[tuple[Desk, Ref[RouterMessage]]]:
+    """A router over `count` stubs, each with its actor."""
+    backends = tuple(
+        InstanceConfig(name=f"stub-{i}", kind="stub", hosting=Hosting.LOCAL, model_class="small", weight=1 + i % 7)
+        for i in range(count)
+    )
+    desk = Desk(build_generation(Config(backends=backends, default_policy=policy)), rng=Random(1))
+    async with open_supervisor() as supervisor:
+        for each in desk.generation.instances:
+            each.ref = await supervisor.start(desk.generation.spec(each))
+        yield desk, await supervisor.start(router_spec(desk))
+
+
+async def ping_pong() -> float:
+    """Two memory channels, two tasks: the raw measure of everything here."""
+    to_send, to_receive = trio.open_memory_channel[int](64)
+    back_send, back_receive = trio.open_memory_channel[int](64)
+
+    async def echo() -> None:
+        async with to_receive, back_send:
+            async for number in to_receive:
+                await back_send.send(number)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(echo)
+        async with to_send:
+            start = perf_counter()
+            for number in range(PINGS):
+                await to_send.send(number)
+                await back_receive.receive()
+            return (perf_counter() - start) / PINGS
+    raise AssertionError
+
+
+async def decision(count: int, policy: str = POLICY) -> float:
+    async with routed(count, policy) as (desk, _):
+        facts = facts_of(ask_for())
+        times = max(20, 20_000 // count)
+        start = perf_counter()
+        for _ in range(times):
+            desk.decide(facts)
+        return (perf_counter() - start) / times
+    raise AssertionError
+
+
+async def facts() -> float:
+    request = ask_for()
+    await trio.lowlevel.checkpoint()
+    start = perf_counter()
+    for _ in range(CALLS):
+        facts_of(request)
+    return (perf_counter() - start) / CALLS
+
+
+async def call() -> float:
+    async with routed(10) as (_, router):
+        request = ask_for()
+        start = perf_counter()
+        for _ in range(CALLS):
+            (await invoke(router, request)).unwrap()
+        return (perf_counter() - start) / CALLS
+    raise AssertionError
+
+
+async def call_built() -> float:
+    async with routed(10) as (_, router):
+        start = perf_counter()
+        for _ in range(CALLS):
+            (await invoke(router, ask_for())).unwrap()
+        return (perf_counter() - start) / CALLS
+    raise AssertionError
+
+
+async def streamed_event() -> float:
+    async with routed(10) as (_, router):
+        request = ask_for("word " * WORDS)
+        count = 0
+        start = perf_counter()
+        for _ in range(10):
+            async with stream(router, request) as events:
+                async for _ in events:
+                    count += 1
+        return (perf_counter() - start) / count
+    raise AssertionError
+
+
+CASES: dict[str, Callable[[], Awaitable[float]]] = {
+    "raw trio ping-pong": ping_pong,
+    "facts of a request": facts,
+    "a decision, 10 candidates": partial(decision, 10),
+    "a decision, 100 candidates": partial(decision, 100),
+    "a decision, 1000 candidates": partial(decision, 1000),
+    "a decision, 10 candidates, least_inflight": partial(decision, 10, "least_inflight"),
+    "a decision, 10 candidates, weighted_random": partial(decision, 10, "weighted_random"),
+    "a decision, 10 candidates, priority": partial(decision, 10, "priority"),
+    "invoke to the stub, 10 backends": call,
+    "the same, the envelope built each time": call_built,
+    "one streamed event, 10 backends": streamed_event,
+}
+REACH = {
+    "a decision, 10 candidates": 1.2,
+    "a decision, 100 candidates": 6.0,
+    "a decision, 1000 candidates": 45.0,
+    "invoke to the stub, 10 backends": 8.0,
+}
+
+
+def main() -> None:
+    args = arguments(__doc__, 15)
+    pin_to_one_core()
+    raw, *others = CASES
+    figures = rounds({name: partial(trio.run, case) for name, case in CASES.items()}, args.rounds)
+    rows = [row(figures, raw), *(row(figures, name, raw, REACH.get(name)) for name in others)]
+    report("The router, one core", rows, as_json=args.json)
+
+
+if __name__ == "__main__":
+    main()
