@@ -23,16 +23,13 @@ from .config import TaskConfig as Task  # its public name
 from .ir import (
     ChatResult,
     Completed,
-    ErrorCode,
     ErrorEvent,
     Meta,
     RequestEnvelope,
     ResponseEnvelope,
     Result,
-    RoutingError,
     StreamEvent,
     ToolCall,
-    make_error,
 )
 from .normalize import request_from_openai, with_requirements
 from .router import Desk, Explanation, RouterMessage, build_generation, router_spec
@@ -43,6 +40,7 @@ if TYPE_CHECKING:
     from .hostcall import ByteSink, Execution, LogSink, Termination
 
 DRAIN_SECONDS: Final = 10.0
+TASK_ID_CHARACTERS: Final = 128
 Observer = Callable[[RequestEnvelope, ResponseEnvelope], None]
 
 
@@ -131,23 +129,23 @@ class Runtime:
         """Run a WebAssembly module (a path, or its bytes) and wait for its end.
 
         What the guest does wrong is in the result (`status`, `error_message`). Raises `GuestError` if it cannot be
-        loaded or started, `RoutingError` (overloaded) beyond the configured number of guests. Cancelling unwinds the
-        guest. The callbacks get log records and output as they come and must not block; what they raise ends the guest
-        and is raised here. A guest has no arguments, environment or stdin.
+        loaded or started, OSError if the file cannot be read, `RoutingError` (overloaded) beyond the configured number
+        of guests. Cancelling unwinds the guest. The callbacks get log records and output as they come and must not
+        block; what they raise ends the guest and is raised here. A guest has no arguments, environment or stdin.
 
         Args:
             entry: the exported function to call; "" = `_start`, else `main`.
-            timeout_s: wall-clock seconds; None = no limit, by default the configuration's `guests.timeout_s`.
+            timeout_s: wall-clock seconds above 0; None = no limit, by default the configuration's `guests.timeout_s`.
             task: whose rights it has; by default those of the `[[spear.tasks]]` entry named like the file's stem, if
                 there is one, else all.
             handle: a `spear.hostcall.Termination`, to end this run from elsewhere.
         """
+        limit_s = self.config.guests.timeout_s if timeout_s == "configured" else timeout_s
+        if limit_s is not None and not limit_s > 0:
+            raise ValueError(f"timeout_s is {limit_s}; expected seconds above 0, or None for no limit")
         executions = await self._open_executions()
         source = guest if isinstance(guest, bytes) else Path(guest)
         module = await executions.engine.load(source)
-        if executions.running >= self.config.guests.max_executions:
-            limit = self.config.guests.max_executions
-            raise RoutingError(make_error(ErrorCode.OVERLOADED, f"{limit} guests run already (guests.max_executions)"))
         task = self._task(source, task)
         execution_id = f"exec-{secrets.token_hex(8)}"
 
@@ -159,7 +157,7 @@ class Runtime:
                 task=GuestTask(task.id, task.config),
                 chat=GuestChat(self.invoke, task),
                 entry=entry,
-                timeout_s=self.config.guests.timeout_s if timeout_s == "configured" else timeout_s,
+                timeout_s=limit_s,
                 on_log=on_log,
                 on_stdout=on_stdout,
                 on_stderr=on_stderr,
@@ -167,14 +165,15 @@ class Runtime:
                 execution_id=execution_id,
             )
 
-        ref = await executions.guests.start(executions.spec(module.name, execution_id))
-        try:
-            return await ref.ask(RunGuest(work))
-        except ActorCrashed as crash:  # a callback of the caller's raised: that is the caller's
-            raise crash.__cause__ or crash from None
-        finally:
-            with trio.CancelScope(shield=True):  # bounded by the actor's grace: the guest unwinds at once
-                await executions.guests.stop(ref)
+        with executions.place():
+            ref = await executions.guests.start(executions.spec(module.name, execution_id))
+            try:
+                return await ref.ask(RunGuest(work))
+            except ActorCrashed as crash:  # a callback of the caller's raised: that is the caller's
+                raise crash.__cause__ or crash from None
+            finally:
+                with trio.CancelScope(shield=True):  # bounded by the actor's grace: the guest unwinds at once
+                    await executions.guests.stop(ref)
 
     def snapshot(self) -> Node:
         """The live actor tree, as of now; never waits."""
@@ -242,7 +241,7 @@ class Runtime:
 
     def _task(self, source: Path | bytes, task: Task | None) -> Task:
         if task is None:
-            task = Task(id=source.stem if isinstance(source, Path) else "guest")
+            task = Task(id=(source.stem if isinstance(source, Path) else "guest")[:TASK_ID_CHARACTERS])
         configured = self._desk.generation.tasks.get(task.id)
         return configured if configured is not None and task == Task(id=task.id) else task
 

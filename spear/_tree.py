@@ -9,15 +9,15 @@ runtime                    the supervisor that `open_runtime` opens
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Never
 
 from actors import Actor, Context, Request, Spec, Supervisor, open_supervisor
 
 from .config import GuestLimits
-from .ir import SpearError
+from .ir import ErrorCode, RoutingError, SpearError, make_error
 from .router import Generation
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Executions(Actor[Never]):
     def __init__(self, limits: GuestLimits, drain: float) -> None:
         self._limits = limits
         self._drain = drain
-        self._count = 0
+        self._taken = 0
 
     @asynccontextmanager
     async def lifespan(self, ctx: Context[Never]) -> AsyncIterator[None]:
@@ -97,9 +97,18 @@ class Executions(Actor[Never]):
             drain=self._drain,
         )
 
-    @property
-    def running(self) -> int:
-        return self.engine.running
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Holds one of the `max_executions` places, from before the guest's actor starts until after it has gone.
+        Raises `RoutingError` (overloaded) if none is free."""
+        limit = self._limits.max_executions
+        if self._taken >= limit:
+            raise RoutingError(make_error(ErrorCode.OVERLOADED, f"{limit} guests run already (guests.max_executions)"))
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
 
     def observe(self) -> Mapping[str, object]:
         return {"running": self.engine.running, "max_executions": self._limits.max_executions}

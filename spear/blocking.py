@@ -13,18 +13,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import trio
 from pydantic import JsonValue
 
-from actors import Node
+from actors import Instrument, Node
 
 from . import _runtime
+from .backends import Kind
 from .config import Config
 from .ir import RequestEnvelope, ResponseEnvelope, StreamEvent
+from .router import Explanation
 
 if TYPE_CHECKING:
     from .hostcall import Execution
@@ -84,7 +86,8 @@ class BlockingRuntime:
         first.
         """
         wanted, wants = trio.open_memory_channel[Future[StreamEvent | None]](1)
-        opened: Future[None] = Future()
+        opened: Future[StreamEvent | None] = Future()
+        awaited = [opened]  # what the caller waits for now: the end of the job settles it at the latest
 
         async def serve() -> None:
             async with wants, self._runtime.stream(request) as events:
@@ -94,35 +97,45 @@ class BlockingRuntime:
                         future.set_result(await anext(events, None))
                     except Exception as error:  # noqa: BLE001 - it belongs to the waiting thread
                         future.set_exception(error)
-                    finally:
-                        if not future.done():
-                            future.cancel()
 
         def following() -> Iterator[StreamEvent]:
             while True:
-                future: Future[StreamEvent | None] = Future()
-                self._soon(_send, wanted, future, job)
-                event = self._wait(future, job)
+                awaited[0] = Future()
+                self._soon(_send, wanted, awaited[0])
+                event = self._wait(awaited[0], job)
                 if event is None:
                     return
                 yield event
 
         job = _Job(serve)
-        job.result.add_done_callback(lambda ended: _settle(opened, ended))
+        job.result.add_done_callback(lambda ended: _settle(awaited[0], ended))
         self._start(job)
         self._wait(opened, job)
         try:
             yield following()
         finally:
-            self._soon(job.scope.cancel)
-            _await_end(job)
+            self._stop(job)
+
+    def explain(self, request: RequestEnvelope) -> Explanation:
+        """As `Runtime.explain`."""
+        return self._look(lambda: self._runtime.explain(request))
+
+    def backends(self) -> list[dict[str, Any]]:
+        """As `Runtime.backends`."""
+        return self._look(self._runtime.backends)
+
+    def capabilities(self) -> dict[str, Any]:
+        """As `Runtime.capabilities`."""
+        return self._look(self._runtime.capabilities)
 
     def snapshot(self) -> Node:
         """As `Runtime.snapshot`."""
+        return self._look(self._runtime.snapshot)
 
-        async def look() -> Node:
+    def _look(self, function: Callable[[], T]) -> T:
+        async def look() -> T:
             await trio.lowlevel.checkpoint()
-            return self._runtime.snapshot()
+            return function()
 
         return self._call(look)
 
@@ -132,66 +145,93 @@ class BlockingRuntime:
         return self._wait(job.result, job)
 
     def _start(self, job: _Job[Any]) -> None:
-        self._soon(self._nursery.start_soon, job.run)
+        self._soon(self._launch, job)
+
+    def _launch(self, job: _Job[Any]) -> None:
+        try:
+            self._nursery.start_soon(job.run)
+        except RuntimeError:  # the block was left between the call and now
+            job.result.cancel()
 
     def _wait(self, future: Future[T], job: _Job[Any]) -> T:
         try:
             return future.result()
         except KeyboardInterrupt:
-            self._soon(job.scope.cancel)
-            _await_end(job)
+            self._stop(job)
             raise
 
+    def _stop(self, job: _Job[Any]) -> None:
+        """Cancel the job and wait for its end. After the block it is cancelled already."""
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(job.scope.cancel)
+        ended = threading.Event()
+        job.result.add_done_callback(lambda _: ended.set())
+        ended.wait()
+
     def _soon(self, function: Callable[..., object], *arguments: object) -> None:
-        if self._closed or threading.current_thread() is self._thread:
-            why = "is closed" if self._closed else "would wait for itself: this is its own thread"
-            raise RuntimeError(f"the runtime {why}")
-        self._token.run_sync_soon(function, *arguments)
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("the runtime would wait for itself: this is its own thread")
+        if self._closed:
+            raise RuntimeError("the runtime is closed")
+        try:
+            self._token.run_sync_soon(function, *arguments)
+        except trio.RunFinishedError:  # closed at this very moment
+            raise RuntimeError("the runtime is closed") from None
 
     _thread: threading.Thread
 
 
-def _send(channel: trio.MemorySendChannel[Future[T]], future: Future[T], job: _Job[Any]) -> None:
+def _send(channel: trio.MemorySendChannel[Future[T]], future: Future[T]) -> None:
     try:
         channel.send_nowait(future)
-    except trio.BrokenResourceError:  # the stream's task has ended
-        future.set_exception(job.result.exception() or RuntimeError("the stream has ended"))
+    except trio.BrokenResourceError:  # the stream's task has ended, with the runtime
+        future.cancel()
 
 
-def _settle(opened: Future[None], ended: Future[None]) -> None:
-    """A stream that ended before it was open failed to open."""
-    if opened.done():
+def _settle(awaited: Future[Any], ended: Future[None]) -> None:
+    """What a stream still owes when it ends: its error where it failed to open, else a cancellation."""
+    if awaited.done():
         return
     error = None if ended.cancelled() else ended.exception()
     if error is not None:
-        opened.set_exception(error)
+        awaited.set_exception(error)
     else:
-        opened.cancel()
-
-
-def _await_end(job: _Job[Any]) -> None:
-    ended = threading.Event()
-    job.result.add_done_callback(lambda _: ended.set())
-    ended.wait()
+        awaited.cancel()
 
 
 @contextmanager
-def open_runtime(config: Config | Path | str | Mapping[str, Any]) -> Iterator[BlockingRuntime]:
+def open_runtime(
+    config: Config | Path | str | Mapping[str, Any],
+    *,
+    instruments: Sequence[Instrument] = (),
+    observer: _runtime.Observer | None = None,
+    seed: int | None = None,
+    kinds: Mapping[str, Kind] | None = None,
+) -> Iterator[BlockingRuntime]:
     """Open a runtime in a thread of its own; the arguments and errors are those of `spear.open_runtime`.
 
-    Leaving the block cancels what other threads still wait for (they see CancelledError), closes everything and joins
-    the thread.
+    `instruments` and `observer` are called in that thread. Leaving the block cancels what other threads still wait for
+    (they see CancelledError), closes everything and joins the thread.
     """
+    begun: Future[trio.lowlevel.TrioToken] = Future()
     ready: Future[BlockingRuntime] = Future()
+    scope = trio.CancelScope()
     leave = trio.Event()
 
     async def main() -> None:
-        async with _runtime.open_runtime(config) as runtime, trio.open_nursery() as nursery:
-            face = BlockingRuntime(runtime, nursery, trio.lowlevel.current_trio_token())
-            face._thread = threading.current_thread()
-            ready.set_result(face)
-            await leave.wait()
-            nursery.cancel_scope.cancel()
+        begun.set_result(trio.lowlevel.current_trio_token())
+        with scope:
+            async with (
+                _runtime.open_runtime(
+                    config, instruments=instruments, observer=observer, seed=seed, kinds=kinds
+                ) as runtime,
+                trio.open_nursery() as nursery,
+            ):
+                face = BlockingRuntime(runtime, nursery, trio.lowlevel.current_trio_token())
+                face._thread = threading.current_thread()
+                ready.set_result(face)
+                await leave.wait()
+                nursery.cancel_scope.cancel()
 
     failure: list[BaseException] = []
 
@@ -208,14 +248,17 @@ def open_runtime(config: Config | Path | str | Mapping[str, Any]) -> Iterator[Bl
     thread.start()
     try:
         face = ready.result()
-    except BaseException:
+    except BaseException:  # a bad configuration, or a KeyboardInterrupt while it opens
+        with suppress(trio.RunFinishedError):
+            begun.result().run_sync_soon(scope.cancel)
         thread.join()
         raise
     try:
         yield face
     finally:
         face._closed = True
-        face._token.run_sync_soon(leave.set)
+        with suppress(trio.RunFinishedError):  # it crashed: `failure` has why
+            face._token.run_sync_soon(leave.set)
         thread.join()
     if failure:
         raise failure[0]
