@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextvars
 import math
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -94,7 +93,7 @@ class Cell(Generic[M]):
         self.exit: Exit | None = None
         self.restarting = False  # being stopped so that a repair can start it again
         self.start_error: Exception | None = None  # of the very first start
-        self.watchers: list[Callable[[Exit], None]] | None = None
+        self.watchers: list[Any] | None = None  # of _supervisor._Watcher
         self.supervisors: list[Supervisor] | None = None  # opened in its lifespan or turns
         self._exit_event: trio.Event | None = None
         self._gone_event: trio.Event | None = None
@@ -172,8 +171,8 @@ class Cell(Generic[M]):
         self.started_at = trio.current_time()
         self.was_started = True
         self.started_event.set()
-        if self.owner.hooks.started:
-            self.owner.hooks.fire("started", self.path, self.incarnation)
+        if self.owner._hooks.started:
+            self.owner._hooks.fire("started", self.path, self.incarnation)
         try:
             if self.spec.concurrency == 1:
                 self.mailbox.resume(spare=0)
@@ -203,6 +202,8 @@ class Cell(Generic[M]):
         assert self.scope is not None
         if not self.hard and not self._plain():
             self.scope.deadline = trio.current_time() + self.leave_time()
+            if self.final is None and not self.restarting:  # after a crash nobody else waits for it
+                self.owner._nursery.start_soon(self.owner._wait_gone_or_hung, self, name=f"exit of {self.path}")
 
     def _gone(self) -> None:
         self.mailbox.halt()
@@ -274,7 +275,7 @@ class Cell(Generic[M]):
             loop.ctx.deadline = math.inf
             msg, ask = item, None
         loop.busy = msg
-        hooks = self.owner.hooks
+        hooks = self.owner._hooks
         if hooks.turn_started:
             hooks.fire("turn_started", self.path, msg)
         error: BaseException | None = None

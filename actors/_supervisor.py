@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from random import Random
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import trio
 
@@ -59,8 +60,8 @@ class Supervisor:
         hooks: Hooks,
     ) -> None:
         self.path = path
-        self.hooks = hooks
-        self.rng = rng
+        self._hooks = hooks
+        self._rng = rng
         self._owner = owner
         self._nursery = nursery
         self._strategy = strategy
@@ -135,25 +136,13 @@ class Supervisor:
         If the mailbox of `to` is full, the notice waits in this supervisor's nursery; it is dropped if `to` has
         stopped or this supervisor's block is over. An exception from `make` is not caught: it leaves the block.
         """
-
-        def notify(ended: Exit) -> None:
-            if self._over or to._cell.exit is not None:
-                return
-            message = make(ended)
-            try:
-                to.tell_nowait(message)
-            except ActorStopped:
-                return
-            except MailboxFull:
-                self._nursery.start_soon(_tell, to, message, name=f"notice of {ended.path}")
-
+        watcher = _Watcher(self, to, make)
         cell = ref._cell
         if cell.exit is not None:
-            notify(cell.exit)
+            watcher.notify(cell.exit)
         else:
-            if cell.watchers is None:
-                cell.watchers = []
-            cell.watchers.append(notify)
+            # watchers come and go while what they watch lives on
+            cell.watchers = [*(w for w in cell.watchers or () if not w.moot), watcher]
 
     def snapshot(self) -> Node:
         """The live tree, now. Synchronous; sends no message."""
@@ -206,7 +195,7 @@ class Supervisor:
         decided: Plan | None = None
         for error in failures:
             cell.failures += 1
-            delay = cell.spec.backoff.delay(cell.failures, self.rng)
+            delay = cell.spec.backoff.delay(cell.failures, self._rng)
             decided = self._decide(cell, error, now, delay)
             if decided.give_up:
                 self._give_up(error, now)
@@ -214,8 +203,8 @@ class Supervisor:
             self._restarts.append((now, error))
         assert decided is not None
         self._restart_count += 1
-        if self.hooks.restarting:
-            self.hooks.fire("restarting", cell.path, failures[-1], decided.delay)
+        if self._hooks.restarting:
+            self._hooks.fire("restarting", cell.path, failures[-1], decided.delay)
         if cell.restarting:
             return  # a repair is stopping it anyway and will start it again
         if self._strategy == "one_for_one":
@@ -254,11 +243,11 @@ class Supervisor:
     def _end(self, cell: Cell[Any], reason: Reason, error: Exception | None) -> None:
         ended = cell.ended_for_good(reason, error)
         del self._children[cell.spec.name]
-        if self.hooks.exited:
-            self.hooks.fire("exited", ended)
+        if self._hooks.exited:
+            self._hooks.fire("exited", ended)
         watchers, cell.watchers = cell.watchers, None
-        for notify in watchers or ():
-            notify(ended)
+        for watcher in watchers or ():
+            watcher.notify(ended)
 
     # --- stopping ---------------------------------------------------------------------------------------------
 
@@ -309,12 +298,13 @@ class Supervisor:
                 await cell.wait_gone()
 
     async def _wait_gone_or_hung(self, cell: Cell[Any]) -> None:
-        while cell.alive and cell.status != "hung":
+        incarnation = cell.incarnation
+        while cell.alive and cell.incarnation == incarnation and cell.status != "hung":
             limit = cell.hung_at()
             if trio.current_time() >= limit:
                 cell.status = "hung"
-                if self.hooks.hung:
-                    self.hooks.fire("hung", cell.path, trio.current_time() - cell.cancelled_at)
+                if self._hooks.hung:
+                    self._hooks.fire("hung", cell.path, trio.current_time() - cell.cancelled_at)
                 return
             with trio.move_on_at(limit):
                 await cell.wait_gone()
@@ -345,6 +335,28 @@ class Supervisor:
     def _leave_time(self) -> float:
         times = [cell.spec.drain + cell.leave_time() for cell in self._children.values()]
         return max(times, default=0.0) if self._stop_mode == "together" else math.fsum(times)
+
+
+@dataclass(frozen=True, slots=True)
+class _Watcher(Generic[M]):
+    supervisor: Supervisor
+    to: Ref[M]
+    make: Callable[[Exit], M]
+
+    @property
+    def moot(self) -> bool:
+        return self.supervisor._over or self.to._cell.exit is not None
+
+    def notify(self, ended: Exit) -> None:
+        if self.moot:
+            return
+        message = self.make(ended)
+        try:
+            self.to.tell_nowait(message)
+        except ActorStopped:
+            return
+        except MailboxFull:
+            self.supervisor._nursery.start_soon(_tell, self.to, message, name=f"notice of {ended.path}")
 
 
 async def _tell(to: Ref[M], message: M) -> None:
@@ -379,7 +391,7 @@ async def open_supervisor(
     owner = current_cell.get()
     parent = owner.owner if owner is not None else None
     if rng is None:
-        rng = parent.rng if parent is not None else default_rng.get() or Random()
+        rng = parent._rng if parent is not None else default_rng.get() or Random()
     supervisor: Supervisor | None = None
     body_error: BaseException | None = None
     try:  # noqa: PLW0717 -- the nursery is the block
@@ -393,7 +405,7 @@ async def open_supervisor(
                 period=period,
                 stop=stop,
                 rng=rng,
-                hooks=Hooks((*(parent.hooks.instruments if parent is not None else ()), *instruments)),
+                hooks=Hooks((*(parent._hooks.instruments if parent is not None else ()), *instruments)),
             )
             if owner is not None:
                 owner.supervisors = [*(owner.supervisors or ()), supervisor]

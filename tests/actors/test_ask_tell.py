@@ -377,6 +377,27 @@ async def test_a_long_run_of_turns_without_checkpoints_lets_others_run():
         done.append(True)
 
 
+async def test_a_hand_over_is_protected_from_keyboard_interrupts(monkeypatch):
+    protected: list[bool] = []
+    offer = actors._mailbox.Mailbox.offer
+
+    def spy(self: Any, item: object) -> bool:
+        protected.append(trio.lowlevel.currently_ki_protected())
+        return offer(self, item)
+
+    monkeypatch.setattr(actors._mailbox.Mailbox, "offer", spy)
+    async with open_supervisor() as sup:
+        ref = await sup.start(spec())
+        assert not trio.lowlevel.currently_ki_protected()
+        await ref.ask(Do())
+        await ref.ask_nowait(Do())
+        await ref.tell(Note())
+        ref.tell_nowait(Note())
+        async with ref.stream(Items()):
+            assert not trio.lowlevel.currently_ki_protected()
+    assert protected == [True] * 5
+
+
 def test_accepted_types_are_read_from_the_class_header():
     class A(actors.Actor[Do | Note]): ...
 

@@ -521,6 +521,20 @@ async def test_siblings_of_a_hung_child_stop_meanwhile(autojump_clock):
     assert trio.current_time() - start == 60
 
 
+async def test_a_lifespan_that_hangs_after_a_crash_is_reported_too(autojump_clock):
+    notes: list[Any] = []
+    seen = RecordingInstrument()
+    async with open_supervisor(instruments=(seen,)) as sup:
+        ref = await sup.start(lively("a", notes, leave=60, shield=True, options={"grace": 2}))
+        start = trio.current_time()
+        await ref.tell(Boom())
+        await trio.sleep(10)
+        assert ref.status == "hung"
+        await trio.sleep(55)
+        assert (ref.status, names(notes, "enter")) == ("running", ["a", "a"])
+        assert [e.time - start for e in seen.of("hung")] == [4]  # grace in peace, and grace once cancelled
+
+
 async def test_an_error_of_the_lifespans_exit_is_kept_and_the_stop_goes_on(autojump_clock):
     class Bad(Actor[Any]):
         @asynccontextmanager
@@ -626,6 +640,16 @@ async def test_a_full_watcher_makes_the_notice_wait_and_nobody_else(autojump_clo
             sup.watch(ref, to=watcher, make=lambda e: e)
             await sup.stop(ref)
     assert trio.current_time() - start == 100
+
+
+async def test_watchers_that_have_gone_do_not_pile_up():
+    async with open_supervisor() as sup:
+        watched = await sup.start(spec())
+        for _ in range(20):
+            watcher = await sup.start(Spec(name="w", factory=lambda: Watcher([])))
+            sup.watch(watched, to=watcher, make=lambda e: e)
+            await sup.stop(watcher)
+        assert len(watched._cell.watchers) <= 2
 
 
 async def test_wait_exit_from_many_tasks(autojump_clock):
