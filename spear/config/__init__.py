@@ -7,6 +7,7 @@ _read             from a file or a mapping to plain values
 _sections         from a plain table to a section of the model
 _credentials      reading keys from variables and files
 _references       names used twice, names that nothing has
+_later            settings that this version does not have
 _spear            the layout `[spear]`
 _spearlet         the layout `[spearlet.llm]`, with _spearlet_extras
 _load             the way in

@@ -27,15 +27,19 @@ def check_references(report: Report, top: Table, sections: Mapping[str, Any]) ->
 
 def _models(report: Report, top: Table, sections: Mapping[str, Any]) -> None:
     instances = sections["backends"]
-    if not instances or any(each is None or not each.answers_to for each in instances):
-        return  # one that is bound to no model may answer to any
+    if not instances or None in instances:
+        return  # what a backend that is wrong would answer to is not known
     known = {name for each in instances for name in each.answers_to}
+    unbound = any(not each.answers_to for each in instances)  # it may answer to any model
     for at, item in _tables_of(top, "routes"):
-        _known_names(report, item.get("fallback"), (*at, "fallback"), known, "the models of [[spear.backends]]")
+        names = item.get("fallback")
+        names = [name.strip() if isinstance(name, str) else name for name in names] if isinstance(names, list) else ()
+        _known_names(report, names, (*at, "fallback"), known, "the models of [[spear.backends]]")
         match = item.get("match")
-        if isinstance(match, dict) and isinstance(match.get("model_class"), str) and match["model_class"] not in known:
-            hint = did_you_mean(match["model_class"], known)
-            report.add((*at, "match", "model_class"), f"no backend has this model or class{hint}")
+        model = match.get("model_class") if isinstance(match, dict) else None
+        if isinstance(model, str) and model.strip() not in known and not unbound:
+            message = f"no backend has this model or class{did_you_mean(model, known)}"
+            report.add((*at, "match", "model_class"), message)
 
 
 def _unreachable(report: Report, routes: list[Route | None]) -> None:

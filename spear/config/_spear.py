@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from spear.ir import Limits
 from spear.secrets import Secret
 
+from . import _later
 from ._credentials import UnusableCredential, from_environment, from_file, is_variable_name
 from ._model import (
     Config,
@@ -30,62 +31,6 @@ from ._report import Report, did_you_mean
 from ._sections import Table, build, durations, keys_of, only_known, table, tables
 
 POLICIES: Final = frozenset({"weighted_random", "round_robin", "weighted_round_robin", "least_inflight", "priority"})
-_POLICIES_LATER = frozenset({"ewma_latency", "peak_ewma", "consistent_hash", "cheapest"})
-
-# Settings of the design that this version does not have: said plainly, never ignored.
-_LATER_TOP = frozenset(
-    [
-        "on_exhausted",
-        "decisions",
-        "hedge",
-        "mirror",
-        "retry",
-        "breaker",
-        "outlier",
-        "probe",
-        "limits",
-        "budgets",
-        "redis",
-        "filter",
-        "simulate",
-    ]
-)
-_LATER_BACKEND = frozenset(
-    [
-        "breaker",
-        "outlier",
-        "probe",
-        "hedge",
-        "mirror",
-        "budget",
-        "key_pool",
-        "key_policy",
-        "slow_start",
-        "group",
-        "quota_group",
-        "rpm",
-        "tpm",
-    ]
-)
-_LATER_LIMITS = frozenset(["rpm", "tpm", "rpd", "tpd", "input_tpm", "output_tpm"])
-_LATER_CREDENTIAL = frozenset(["limits", "rpm", "tpm", "weight", "budget"])
-_LATER_ROUTE = frozenset(
-    [
-        "hedge",
-        "mirror",
-        "spill",
-        "continuation",
-        "on_exhausted",
-        "max_attempts",
-        "retry",
-        "hash_key",
-        "load_bound",
-        "filter",
-        "budget",
-        "limits",
-    ]
-)
-_LATER_TASK = frozenset(["budget", "limits", "policy"])
 
 _DURATIONS = ("connect", "first_event", "idle", "total")
 
@@ -94,7 +39,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
     """A `Config`; raises `ConfigError` with all problems."""
     report, top, path = document.report, table(document.report, document.data, (), "spear"), ("spear",)
     known = keys_of(Config, without=("layout", "skipped", "warnings", "origin"))
-    top = only_known(report, top, path, known, _LATER_TOP)
+    top = only_known(report, top, path, known, _later.TOP)
     backends = [_backend(report, item, at) for at, item in tables(report, top, path, "backends")]
     used = {name for backend in backends if backend for name in backend.credentials}
     sections: Table = {
@@ -137,7 +82,7 @@ def _limits(report: Report, model: type[Any], top: Table, key: str, seconds: tup
 def _credential(
     report: Report, path: Path, values: Table, document: Document, environ: Mapping[str, str], used: Collection[str]
 ) -> Credential | None:
-    values = only_known(report, values, path, ("name", "env", "file", "quota_group"), _LATER_CREDENTIAL)
+    values = only_known(report, values, path, ("name", "env", "file", "quota_group"), _later.CREDENTIAL)
     sources = [key for key in ("env", "file") if key in values]
     if len(sources) != 1:
         report.add(path, f"has {'both' if sources else 'neither'} `env` and `file`; expected exactly one of them")
@@ -166,12 +111,12 @@ def _credential(
 
 
 def _backend(report: Report, values: Table, path: Path) -> InstanceConfig | None:
-    values = only_known(report, values, path, keys_of(InstanceConfig), _LATER_BACKEND)
+    values = only_known(report, values, path, keys_of(InstanceConfig) - _later.BACKEND, _later.BACKEND)
     url = values.pop("base_url", None)
     if url is not None:
         url = checked_url(report, url, (*path, "base_url"))
     _name(report, values, path)
-    for key, model, later in (("limits", Limits, _LATER_LIMITS), ("price", Price, ()), ("timeouts", Timeouts, ())):
+    for key, model, later in (("limits", Limits, _later.LIMITS), ("price", Price, ()), ("timeouts", Timeouts, ())):
         if isinstance(values.get(key), dict):
             values[key] = only_known(report, values[key], (*path, key), keys_of(model), later)
     if isinstance(values.get("timeouts"), dict):
@@ -222,7 +167,7 @@ def no_secrets(report: Report, options: Mapping[str, Any], path: Path) -> None:
 
 
 def _route(report: Report, path: Path, values: Table) -> Route | None:
-    values = only_known(report, values, path, keys_of(Route), _LATER_ROUTE)
+    values = only_known(report, values, path, keys_of(Route), _later.ROUTE)
     if isinstance(values.get("match"), dict):
         values["match"] = only_known(report, values["match"], (*path, "match"), keys_of(RouteMatch))
     for key in ("policy", "within_level"):
@@ -242,7 +187,7 @@ def _route(report: Report, path: Path, values: Table) -> Route | None:
 
 
 def _task(report: Report, path: Path, values: Table) -> TaskConfig | None:
-    values = only_known(report, values, path, keys_of(TaskConfig), _LATER_TASK)
+    values = only_known(report, values, path, keys_of(TaskConfig), _later.TASK)
     task = build(report, TaskConfig, values, path)
     return task and task.model_copy(update={"origin": report.origin(path, TaskConfig.model_fields)})
 
@@ -266,7 +211,7 @@ def _policy(report: Report, values: Table, path: Path, key: str) -> None:
 def _check_policy(report: Report, name: object, path: Path) -> None:
     if not isinstance(name, str):
         return  # the model says so
-    if name in _POLICIES_LATER:
+    if name in _later.POLICIES:
         report.add(path, f"the policy {name} is not supported by this version; expected one of {_listed(POLICIES)}")
     elif name not in POLICIES:
         report.add(path, f"is no policy{did_you_mean(name, POLICIES)}")

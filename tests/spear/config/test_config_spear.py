@@ -45,7 +45,6 @@ limits = { max_inflight = 64, max_queue = 0 }
 price = { input = 0.15, output = 1 }
 timeouts = { connect = "500ms", first_event = "auto", idle = 12, total = "1.5h" }
 stream_usage = false
-region = "us"
 options = { seed = 7, nested = { a = [1, 2] } }
 
 [[spear.backends]]
@@ -119,7 +118,7 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     assert gpt.ops == (Operation.CHAT_COMPLETIONS,)
     assert gpt.transports == (Transport.HTTP,)
     assert gpt.features == ("supports_stream", "supports_tools")
-    assert (gpt.weight, gpt.priority, gpt.stream_usage, gpt.region) == (80, -1, False, "us")
+    assert (gpt.weight, gpt.priority, gpt.stream_usage) == (80, -1, False)
     assert (gpt.limits.max_inflight, gpt.limits.max_queue) == (64, 0)
     assert gpt.price is not None
     assert (gpt.price.input, gpt.price.output) == (0.15, 1.0)
@@ -225,6 +224,7 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         (STUB + "[[spear.routes]]\nmirror = {}", "6 spear.routes[0].mirror: is not supported by this version"),
         (STUB + "[[spear.routes]]\npolicy = 'peak_ewma'", "the policy peak_ewma is not supported by this version"),
         (STUB + "[[spear.routes]]\nallow_policies = ['cheapest']", "allow_policies[0]: the policy cheapest is not supp"),
+        (STUB + "region = 'eu'", "5 spear.backends[0].region: is not supported by this version"),
         (STUB + "credentials = ['a', 'b']", "key pools are not supported by this version"),
         ("[spear]\ndefault_policy = 'weighted_randm'", 'is no policy; did you mean "weighted_random"?'),
         (STUB + "[[spear.routes]]\npolicy = 'x'", "6 spear.routes[0].policy: is no policy; expected one of"),
@@ -238,7 +238,7 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         (STUB + STUB, "6 spear.backends[1].name: is the name of spear.backends[0] already"),
         (STUB.replace('"s"', '""'), "2 spear.backends[0].name: is empty; expected a name"),
         (STUB.replace('"s"', '" s"'), "2 spear.backends[0].name: has blanks around it"),
-        (STUB + f"region = '{'r' * 5}'\nname2 = 1", '6 spear.backends[0].name2: is not a known key; did you mean "name"?'),
+        (STUB + "stream_usage = true\nname2 = 1", '6 spear.backends[0].name2: is not a known key; did you mean "name"?'),
         (STUB + "ops = []", "5 spear.backends[0].ops: is an empty list; name at least one, or leave the key out"),
         (STUB + "transports = []", "5 spear.backends[0].transports: is an empty list"),
         (STUB + "credentials = []", "5 spear.backends[0].credentials: is an empty list"),
@@ -259,7 +259,7 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         (STUB + "timeouts = { total = '9000h' }", "5 spear.backends[0].timeouts.total: is a duration out of range"),
         (STUB + f"timeouts = {{ total = {'9' * 400} }}", "timeouts.total: is a whole number with many digits"),
         (STUB + "timeouts = { total = 1979-05-27 }", "5 spear.backends[0].timeouts.total: is a date or time"),
-        (STUB + "region = 07:32:00", "5 spear.backends[0].region: is a date or time; no setting takes that"),
+        (STUB + "model = 07:32:00", "5 spear.backends[0].model: is a date or time; no setting takes that"),
         (STUB + "base_url = 5", "5 spear.backends[0].base_url: is 5; expected a URL"),
         (STUB + "base_url = ''", "5 spear.backends[0].base_url: is empty; expected a URL"),
         (STUB + "base_url = 'gpt.canary'", "5 spear.backends[0].base_url: is a string without a scheme"),
@@ -313,8 +313,16 @@ def test_each_mistake_has_its_place_and_its_words(tmp_path: Path, text: str, exp
 
 
 def test_what_is_unbound_may_answer_to_any_model(tmp_path: Path) -> None:
-    config = load(tmp_path, STUB + "[[spear.routes]]\nmatch = { model_class = 'whatever' }\nfallback = ['other']")
-    assert config.routes[0].fallback == ("other",)
+    config = load(tmp_path, STUB + "[[spear.routes]]\nmatch = { model_class = 'whatever' }")
+    assert config.routes[0].match.model_class == "whatever"
+
+
+def test_models_are_compared_without_the_blanks_around_them_and_names_are_not(tmp_path: Path) -> None:
+    config = load(tmp_path, STUB + "model = ' m '\n[[spear.routes]]\nmatch={model_class='m '}\nfallback = [' m']")
+    assert config.routes[0].fallback == (" m",)
+    key = "[[spear.credentials]]\nname = 'k'\nenv = 'K'\n"
+    (problem,) = problems(tmp_path, key + STUB + "credentials = [' k']")
+    assert "is not among [[spear.credentials]]" in problem
 
 
 def test_a_long_list_of_problems_is_cut(tmp_path: Path) -> None:
