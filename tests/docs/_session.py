@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -128,19 +129,20 @@ class Session:
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.chdir(self.folder):
             compiled = compile(code, f"line {block.line}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-            if compiled.co_flags & inspect.CO_COROUTINE or "runtime" in compiled.co_names:
-                trio.run(self.inside, compiled)
+            lent = "runtime" not in self.names and _is_free("runtime", code)
+            if lent or compiled.co_flags & inspect.CO_COROUTINE:
+                trio.run(self.inside, compiled, lent)
             else:
                 exec(compiled, self.names)
         return self.there(out.getvalue())
 
-    async def inside(self, compiled: Any) -> None:
-        """Blocks with `await` stand in an async function; those that use `runtime`, inside an open one."""
+    async def inside(self, compiled: Any, lent: bool) -> None:
+        """Blocks with `await` stand in an async function; those that use a `runtime` get one."""
         with trio.fail_after(LIMIT_S):
-            if "runtime" not in compiled.co_names:
-                await eval(compiled, self.names)
-                return
-            async with spear.open_runtime(STUB) as self.names["runtime"]:
+            async with AsyncExitStack() as stack:
+                if lent:
+                    self.names["runtime"] = await stack.enter_async_context(spear.open_runtime(STUB))
+                    stack.callback(self.names.pop, "runtime")
                 result = eval(compiled, self.names)
                 if result is not None:
                     await result
@@ -172,3 +174,9 @@ def rewritten(text: str, session: Session) -> str:
             printed = each.printed.strip("\n")
             text = text[: each.start] + (printed + "\n" if printed else "") + text[each.end :]
     return text
+
+
+def _is_free(name: str, code: str) -> bool:
+    """Whether the code uses `name` without binding it."""
+    uses = [node.ctx for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name) and node.id == name]
+    return bool(uses) and not any(isinstance(use, ast.Store) for use in uses)
