@@ -126,8 +126,10 @@ class _Body(httpx.AsyncByteStream):
         return self
 
     async def __anext__(self) -> bytes:
-        with _httpx_errors():
+        try:  # not the context manager: this is once per piece of a stream
             return await anext(self._chunks)
+        except _CORE_ERRORS as error:
+            raise _SAME[type(error)](str(error)) from error
 
     async def aclose(self) -> None:
         """Never waits: what is closed is closed without a goodbye. So it is shielded."""
@@ -147,11 +149,12 @@ _SAME: Final[dict[type[Exception], type[httpx.TransportError]]] = {
     httpcore2.RemoteProtocolError: httpx.RemoteProtocolError,
     httpcore2.LocalProtocolError: httpx.LocalProtocolError,
 }
+_CORE_ERRORS: Final = tuple(_SAME)
 
 
 @contextmanager
 def _httpx_errors() -> Generator[None, None, None]:
     try:
         yield
-    except tuple(_SAME) as error:
+    except _CORE_ERRORS as error:
         raise _SAME[type(error)](str(error)) from error
