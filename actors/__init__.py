@@ -1,13 +1,15 @@
 """Supervised actors on Trio.
 
-Map, from low to high; each module imports only what stands above it:
+Map, from low to high; at run time each module imports only what stands before it:
 
     _errors       every error, with the tree          _backoff    delays between restarts (pure)
-    _plan         who stops and starts (pure)         _snapshot   Exit and Node: frozen views
-    _instrument   hooks for observers                 _mailbox    the bounded queue and its loops
-    _reply        what an asker waits on              _accepts    message classes from a class header
-    _actor        Request, Actor, Context, Spec       _ref        Ref and Stream: the sender's side
-    _cell         one child across its incarnations   _repair     carries out restarts
+    _plan         who stops and starts (pure)         _failures   what an incarnation died of (pure)
+    _snapshot     Exit and Node: frozen views         _instrument hooks for observers
+    _mailbox      the bounded queue and its loops     _reply      what an asker waits on
+    _accepts      message classes of a class header   _actor      Request, Actor, Context, Spec
+    _ref          Ref and Stream: the sender's side   _watch      monitors
+    _loop         one loop and its turns              _cell       one child across its incarnations
+    _stopping     drain, cancel, wait                 _repair     carries out restarts
     _supervisor   Supervisor, open_supervisor         testing     (public) helpers for tests
 """
 

@@ -1,11 +1,9 @@
 """One child across its incarnations: mailbox, counters, and the task that runs its turns.
 
-    live()          the task of one incarnation: factory, lifespan, loops; then the supervisor hears how it ended
-    _turns(item)    one loop: takes messages until END; concurrency=1 has just the one in live()
-    _turn(item)     one message: the only place where a handler is called and an answer is settled
+    launch()    starts the task of one incarnation
+    live()      is that task: factory, lifespan, loops; at its end the supervisor hears what it died of
+    cancel(), close(), finish()     end an incarnation, or the whole
 
-A loop has one cancel scope for a run of turns, not one per turn. An asker that gives up cancels it, and the loop
-goes on in a new one. So: look at `cancel_called` after each turn, before the next message is taken.
 Rule: a cell never decides about restarts; it reports to its supervisor and does what it is told.
 """
 
@@ -19,47 +17,23 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import trio
 
 from ._actor import Actor, Context, Request, Spec, StreamRequest
-from ._errors import ActorCrashed, ActorStopped
-from ._mailbox import END, NOTHING, Mailbox
+from ._errors import ActorStopped
+from ._failures import merge
+from ._loop import Loop
+from ._mailbox import NOTHING, Mailbox
 from ._ref import Ref
 from ._reply import Ask, StreamAsk
 from ._snapshot import Exit, Node, Reason, Status, describe
 
 if TYPE_CHECKING:
     from ._supervisor import Supervisor
+    from ._watch import Watcher
 
 __all__ = ["Cell", "current_cell"]
 
 M = TypeVar("M")
 
-BATCH = 32  # turns without a checkpoint of the loop itself
-
 current_cell: ContextVar[Cell[Any] | None] = ContextVar("actors.current_cell", default=None)
-
-
-class Loop(Generic[M]):
-    """One loop of a cell, and the turn it is in."""
-
-    __slots__ = ("busy", "ctx", "mailbox", "scope", "spent", "task")
-
-    def __init__(self, cell: Cell[M]) -> None:
-        self.ctx = Context(cell)
-        self.mailbox = cell.mailbox
-        self.task = trio.lowlevel.current_task()
-        self.scope: trio.CancelScope | None = None
-        self.busy: object = NOTHING  # the message, during a turn
-        self.spent = False  # its scope was cancelled. (CancelScope.cancel_called would ask the clock each time.)
-
-    def abort(self, _: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-        """It was cancelled while idle."""
-        self.mailbox.idle.remove(self)
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    def cancel(self) -> None:
-        """Cancel the turn it is in, if any."""
-        if self.busy is not NOTHING and self.scope is not None:
-            self.spent = True
-            self.scope.cancel()
 
 
 class Cell(Generic[M]):
@@ -93,7 +67,7 @@ class Cell(Generic[M]):
         self.exit: Exit | None = None
         self.restarting = False  # being stopped so that a repair can start it again
         self.start_error: Exception | None = None  # of the very first start
-        self.watchers: list[Any] | None = None  # of _supervisor._Watcher
+        self.watchers: list[Watcher[Any]] | None = None
         self.supervisors: list[Supervisor] | None = None  # opened in its lifespan or turns
         self._exit_event: trio.Event | None = None
         self._gone_event: trio.Event | None = None
@@ -105,7 +79,7 @@ class Cell(Generic[M]):
         self.scope: trio.CancelScope | None = None
         self.nursery: trio.Nursery | None = None
         self.context: contextvars.Context | None = None
-        self.loops: list[Loop[M]] = []
+        self.loops: list[Loop] = []
         self.crash: Exception | None = None
         self.started_at = math.nan
         self.cancelled_at = math.inf
@@ -145,7 +119,7 @@ class Cell(Generic[M]):
             self.owner._passed_through(self)
             raise
         self._gone()
-        self.owner._ended(self, _merge(self.crash, error))
+        self.owner._ended(self, merge(self.crash, error))
 
     def _make(self) -> Actor[M]:
         actor = self.spec.factory()
@@ -176,7 +150,7 @@ class Cell(Generic[M]):
         try:
             if self.spec.concurrency == 1:
                 self.mailbox.resume(spare=0)
-                await self._turns(NOTHING)
+                await self._start_loop(NOTHING)
             else:
                 self.context = contextvars.copy_context()
                 await self._serve_many()
@@ -187,7 +161,7 @@ class Cell(Generic[M]):
         try:
             async with trio.open_nursery() as self.nursery:
                 self.mailbox.resume(spare=self.spec.concurrency - 1)
-                await self._turns(NOTHING)
+                await self._start_loop(NOTHING)
         except BaseExceptionGroup as group:  # loops keep their exceptions, so this is a KeyboardInterrupt or so
             if len(group.exceptions) == 1:
                 raise group.exceptions[0] from group.exceptions[0].__cause__
@@ -202,8 +176,8 @@ class Cell(Generic[M]):
         assert self.scope is not None
         if not self.hard and not self._plain():
             self.scope.deadline = trio.current_time() + self.leave_time()
-            if self.final is None and not self.restarting:  # after a crash nobody else waits for it
-                self.owner._nursery.start_soon(self.owner._wait_gone_or_hung, self, name=f"exit of {self.path}")
+            if self.final in (None, "finished") and not self.restarting:  # nobody else waits for it
+                self.owner._left_alone(self)
 
     def _gone(self) -> None:
         self.mailbox.halt()
@@ -218,107 +192,17 @@ class Cell(Generic[M]):
         assert self.nursery is not None
         assert self.context is not None
         nursery = self.nursery
-        self.context.run(lambda: nursery.start_soon(self._turns, item, name=self.path))
+        self.context.run(lambda: nursery.start_soon(self._start_loop, item, name=self.path))
 
-    async def _turns(self, item: object) -> None:
-        mailbox = self.mailbox
+    async def _start_loop(self, item: object) -> None:
         loop = Loop(self)
         self.loops.append(loop)
-        try:  # noqa: PLW0717 -- a crash may come from anywhere in a loop
-            while True:
-                if item is NOTHING:
-                    item = mailbox.take()
-                    if item is NOTHING:
-                        item = await mailbox.wait(loop)
-                if item is END:
-                    return
-                first, item = item, NOTHING
-                loop.spent = False
-                with trio.CancelScope() as loop.scope:
-                    item = await self._run(first, loop)
-        except Exception as exc:  # noqa: BLE001 -- what was left of a group once its cancellations were taken out
-            self._crash(exc)
+        try:
+            await loop.serve(item)
         finally:
             self.loops.remove(loop)
 
-    async def _run(self, item: object, loop: Loop[M]) -> object:
-        """Turns in one scope. END, or NOTHING once the scope is spent."""
-        mailbox = self.mailbox
-        turns = 0
-        while item is not END:
-            if mailbox.halted:
-                self._hand_back(item)
-                return END
-            await self._turn(item, loop)
-            if loop.spent:
-                return NOTHING
-            turns += 1
-            if turns == BATCH:
-                turns = 0
-                await trio.lowlevel.checkpoint()
-            item = mailbox.take()
-            if item is NOTHING:
-                turns = 0
-                item = await mailbox.wait(loop)
-        return END
-
-    async def _turn(self, item: Any, loop: Loop[M]) -> None:
-        kind = type(item)
-        if kind is Ask or kind is StreamAsk:
-            if not item.begin(loop):
-                self.skipped += 1
-                self.mailbox.in_hand -= 1
-                return
-            loop.ctx.deadline = item.deadline
-            msg, ask = item.msg, item
-        else:
-            loop.ctx.deadline = math.inf
-            msg, ask = item, None
-        loop.busy = msg
-        hooks = self.owner._hooks
-        if hooks.turn_started:
-            hooks.fire("turn_started", self.path, msg)
-        error: BaseException | None = None
-        try:
-            if kind is StreamAsk:
-                value: object = await self.actor.handle_stream(msg, item, loop.ctx)
-            else:
-                value = await self.actor.handle(msg, loop.ctx)
-        except BaseException as exc:
-            error = exc
-            self._turn_failed(ask, exc)
-            if not isinstance(exc, Exception):
-                raise
-        else:
-            self.handled += 1
-            if ask is not None:
-                ask.reply(value)
-        finally:
-            self.mailbox.in_hand -= 1
-            loop.busy = NOTHING
-            if hooks.turn_finished:
-                hooks.fire("turn_finished", self.path, msg, error)
-            del error  # it holds this frame
-
-    def _turn_failed(self, ask: Ask | StreamAsk | None, exc: BaseException) -> None:
-        answer: Exception
-        if isinstance(exc, self.rejects):
-            self.rejected += 1
-            answer = exc
-        elif isinstance(exc, Exception):
-            self.crashed += 1
-            answer = _crashed(self.path, exc)
-            self._crash(exc)
-        else:
-            self.cancelled_turns += 1
-            answer = self.stopped()
-            if not isinstance(exc, (trio.Cancelled, BaseExceptionGroup)):
-                # KeyboardInterrupt and the like: cancel the block before the asker, who may stand in it, is told
-                self.owner._nursery.cancel_scope.cancel()
-        if ask is not None:
-            ask.fail(answer)
-
-    def _hand_back(self, item: Any) -> None:
+    def hand_back(self, item: Any) -> None:
         """It was given to a loop that may not start it any more: back to the head of the queue, if it can be."""
         self.mailbox.in_hand -= 1
         if not self.mailbox.give_back(item):
@@ -333,7 +217,7 @@ class Cell(Generic[M]):
             item.fail(self.stopped())
         self.discarded += 1
 
-    def _crash(self, exc: Exception) -> None:
+    def crashed_by(self, exc: Exception) -> None:
         if self.crash is None:
             self.crash = exc
         self.cancel_turns()
@@ -451,32 +335,3 @@ class Cell(Generic[M]):
             return dict(self.actor.observe())
         except Exception as exc:  # noqa: BLE001 -- looking must not break what is looked at; the state says it
             return {"observe() failed": type(exc).__name__}
-
-
-def _crashed(path: str, cause: Exception) -> ActorCrashed:
-    error = ActorCrashed(f"{path} crashed: {type(cause).__name__}")
-    error.__cause__ = cause
-    return error
-
-
-def _merge(crash: Exception | None, error: Exception | None) -> tuple[Exception, ...]:
-    """The failures of one incarnation: the crash, and what the lifespan's exit raised instead of or beside it."""
-    if error is None:
-        return () if crash is None else (crash,)
-    error = _bare(error)
-    if crash is None:
-        return (error,)
-    rest = [leaf for leaf in _leaves(error) if leaf is not crash]
-    return (crash, error) if rest else (crash,)
-
-
-def _bare(error: Exception) -> Exception:
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
-    return [error]

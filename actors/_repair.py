@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ._plan import Plan
+from ._stopping import stop_cells
 
 if TYPE_CHECKING:
     from ._supervisor import Supervisor
@@ -60,7 +61,7 @@ class Repair:
             if cell is None or not cell.alive:
                 continue
             temporary = cell.spec.restart == "temporary"
-            await supervisor._stop_cells([cell], orderly=True, reason="stopped" if temporary else None)
+            await stop_cells([cell], orderly=True, reason="stopped" if temporary else None)
             await cell.wait_gone()  # a hung one must have gone before its successor starts
         self._down.update(plan.start)
 

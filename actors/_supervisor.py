@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from random import Random
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import trio
 
 from ._actor import Spec
 from ._cell import Cell, current_cell
 from ._errors import (
-    ActorStopped,
     LifespanEnded,
-    MailboxFull,
     NameTaken,
     RestartLimitExceeded,
     SelfStop,
@@ -34,6 +31,8 @@ from ._plan import Child, Plan, Strategy, plan
 from ._ref import Ref
 from ._repair import Repair
 from ._snapshot import Exit, Node, Reason, describe
+from ._stopping import stop_cells, wait_gone_or_hung
+from ._watch import Watcher
 
 __all__ = ["Supervisor", "default_rng", "open_supervisor"]
 
@@ -102,7 +101,7 @@ class Supervisor:
             await event.wait()
         except BaseException:
             with trio.CancelScope(shield=True):  # bounded by its grace; whoever starts something ends it
-                await self._stop_cells([cell], orderly=False, reason="cancelled")
+                await stop_cells([cell], orderly=False, reason="cancelled")
             raise
         if cell.started_event is event:
             cell.started_event = None
@@ -127,7 +126,7 @@ class Supervisor:
                 raise SelfStop(f"{cell.path} cannot wait for its own end; use ctx.finish()")
             inside = inside.owner._owner
         if cell.exit is None:
-            await self._stop_cells([cell], orderly=True, reason="stopped")
+            await stop_cells([cell], orderly=True, reason="stopped")
         return await cell.wait_exit()
 
     def watch(self, ref: Ref[Any], to: Ref[M], make: Callable[[Exit], M]) -> None:
@@ -136,7 +135,7 @@ class Supervisor:
         If the mailbox of `to` is full, the notice waits in this supervisor's nursery; it is dropped if `to` has
         stopped or this supervisor's block is over. An exception from `make` is not caught: it leaves the block.
         """
-        watcher = _Watcher(self, to, make)
+        watcher = Watcher(self, to, make)
         cell = ref._cell
         if cell.exit is not None:
             watcher.notify(cell.exit)
@@ -249,65 +248,11 @@ class Supervisor:
         for watcher in watchers or ():
             watcher.notify(ended)
 
+    def _left_alone(self, cell: Cell[Any]) -> None:
+        """Its loops are over and nobody waits for its end: watch that it does end."""
+        self._nursery.start_soon(wait_gone_or_hung, cell, name=f"exit of {cell.path}")
+
     # --- stopping ---------------------------------------------------------------------------------------------
-
-    async def _stop_cells(self, cells: Iterable[Cell[Any]], *, orderly: bool, reason: Reason | None) -> None:
-        """Stop these at once, under one deadline; return when they have gone or are hung.
-
-        With a reason it is for good; without one their mailboxes stay open and the caller will start them again.
-        """
-        cells = [cell for cell in cells if self._begin_stop(cell, reason)]
-        try:
-            if orderly:
-                await self._drain(cells)
-            for cell in cells:
-                cell.cancel(hard=not orderly)
-            for cell in cells:
-                await self._wait_gone_or_hung(cell)
-        except trio.Cancelled:
-            for cell in cells:
-                cell.cancel(hard=True)
-            raise
-
-    def _begin_stop(self, cell: Cell[Any], reason: Reason | None) -> bool:
-        """False if nothing of it is alive."""
-        if cell.exit is not None:
-            return False
-        if reason is None:
-            cell.restarting = True
-        else:
-            cell.close(reason)
-        if not cell.alive:
-            if reason is not None:
-                self._end(cell, reason, None)
-            return False
-        if cell.status != "hung":
-            cell.status = "stopping"
-        return True
-
-    async def _drain(self, cells: Sequence[Cell[Any]]) -> None:
-        """Those that do not drain are cancelled now; the others get the longest drain time of them all."""
-        draining: list[Cell[Any]] = []
-        for cell in cells:
-            if cell.spec.drain > 0 and cell.was_started and cell.final is not None:
-                draining.append(cell)
-            else:
-                cell.cancel(hard=False)
-        with trio.move_on_after(max((cell.spec.drain for cell in draining), default=0.0)):
-            for cell in draining:
-                await cell.wait_gone()
-
-    async def _wait_gone_or_hung(self, cell: Cell[Any]) -> None:
-        incarnation = cell.incarnation
-        while cell.alive and cell.incarnation == incarnation and cell.status != "hung":
-            limit = cell.hung_at()
-            if trio.current_time() >= limit:
-                cell.status = "hung"
-                if self._hooks.hung:
-                    self._hooks.fire("hung", cell.path, trio.current_time() - cell.cancelled_at)
-                return
-            with trio.move_on_at(limit):
-                await cell.wait_gone()
 
     async def _shutdown(self, *, orderly: bool) -> None:
         self._closing = True
@@ -325,45 +270,16 @@ class Supervisor:
     async def _stop_all(self, reason: Reason, *, orderly: bool) -> None:
         cells = list(reversed(self._children.values()))
         if self._stop_mode == "together":
-            await self._stop_cells(cells, orderly=orderly, reason=reason)
+            await stop_cells(cells, orderly=orderly, reason=reason)
         else:
             for cell in cells:
-                await self._stop_cells([cell], orderly=orderly, reason=reason)
+                await stop_cells([cell], orderly=orderly, reason=reason)
         for cell in cells:  # the hung: Trio cannot kill a task and we do not abandon one
             await cell.wait_gone()
 
     def _leave_time(self) -> float:
         times = [cell.spec.drain + cell.leave_time() for cell in self._children.values()]
         return max(times, default=0.0) if self._stop_mode == "together" else math.fsum(times)
-
-
-@dataclass(frozen=True, slots=True)
-class _Watcher(Generic[M]):
-    supervisor: Supervisor
-    to: Ref[M]
-    make: Callable[[Exit], M]
-
-    @property
-    def moot(self) -> bool:
-        return self.supervisor._over or self.to._cell.exit is not None
-
-    def notify(self, ended: Exit) -> None:
-        if self.moot:
-            return
-        message = self.make(ended)
-        try:
-            self.to.tell_nowait(message)
-        except ActorStopped:
-            return
-        except MailboxFull:
-            self.supervisor._nursery.start_soon(_tell, self.to, message, name=f"notice of {ended.path}")
-
-
-async def _tell(to: Ref[M], message: M) -> None:
-    try:
-        await to.tell(message)
-    except ActorStopped:
-        return  # a notice for one who has gone
 
 
 @asynccontextmanager

@@ -81,9 +81,9 @@ class Mutant:
 
 
 MUTANTS = [
-    Mutant("no new scope after a cancelled turn", "_cell.py", "if loop.spent:", "if False:", invariants.check_messages),
+    Mutant("no new scope after a cancelled turn", "_loop.py", "if self.spent:", "if False:", invariants.check_messages),
     Mutant(
-        "an asker is not answered when its turn is cancelled", "_cell.py",
+        "an asker is not answered when its turn is cancelled", "_loop.py",
         "            ask.fail(answer)", "            isinstance(exc, Exception) and ask.fail(answer)",
         invariants.check_messages,
     ),
@@ -101,7 +101,7 @@ MUTANTS = [
     Mutant("start order instead of its reverse", "_supervisor.py", "cells = list(reversed(self._children.values()))", "cells = list(self._children.values())", invariants.check_stop_order),
     Mutant("one restart too many", "_plan.py", ">= intensity:", "> intensity:", invariants.check_intensity),
     Mutant("restarts are never forgotten", "_supervisor.py", "            self._restarts.popleft()", "            break", invariants.check_intensity),
-    Mutant("a child that backs off is not stopped", "_supervisor.py", "                self._end(cell, reason, None)\n", "                pass\n", invariants.check_chaos),
+    Mutant("a child that backs off is not stopped", "_stopping.py", "            cell.owner._end(cell, reason, None)\n", "            pass\n", invariants.check_chaos),
     Mutant("temporary children come back", "_plan.py", ' if c.restart != "temporary"', "", invariants.check_plan),
     Mutant("no limit to the delay", "_backoff.py", "min(self.limit, self.first * ", "(self.first * ", invariants.check_backoff),
     Mutant("tell does not checkpoint", "_mailbox.py", "await trio.lowlevel.cancel_shielded_checkpoint()", "pass", invariants.check_checkpoints),
