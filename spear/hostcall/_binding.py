@@ -148,6 +148,8 @@ for _own, _theirs in (
 
 KIND_I32: Final = 0
 KIND_I64: Final = 1
+KIND_F32: Final = 2
+KIND_F64: Final = 3
 KIND_FUNCREF: Final = 5
 EXTERN_FUNC: Final = 0
 EXTERN_TABLE: Final = 2
@@ -210,7 +212,9 @@ func_type = _prototype(_holding, "wasmtime_func_type", c_void_p, c_void_p, c_voi
 functype_delete = _prototype(_holding, "wasm_functype_delete", None, c_void_p)
 functype_params = _prototype(_holding, "wasm_functype_params", c_void_p, c_void_p)
 functype_results = _prototype(_holding, "wasm_functype_results", c_void_p, c_void_p)
-valtype_kind = _prototype(_holding, "wasm_valtype_kind", c_uint8, c_void_p)
+# wasm_valtype_kind would abort the process on the types it does not know, v128 among them: a guest must not get there.
+valtype_new = _prototype(_holding, "wasmtime_valtype_new", None, c_void_p, c_void_p)
+valtype_delete = _prototype(_holding, "wasmtime_valtype_delete", None, c_void_p)
 trap_new = _prototype(_holding, "wasmtime_trap_new", c_void_p, c_char_p, c_size_t)
 trap_code = _prototype(_holding, "wasmtime_trap_code", c_bool, c_void_p, c_void_p)
 trap_delete = _prototype(_holding, "wasm_trap_delete", None, c_void_p)
@@ -255,13 +259,28 @@ class _PointerVec(ctypes.Structure):
 
 def _kinds(vector_address: int) -> tuple[int, ...]:
     vector = _PointerVec.from_address(vector_address)
-    return tuple(valtype_kind(vector.data[i]) for i in range(vector.size))
+    return tuple(_kind(vector.data[i]) for i in range(vector.size))
 
 
-def signature(context: int, func: Func) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Parameter and result kinds (KIND_I32 …) of a function handle."""
+def _kind(valtype_address: int) -> int:
+    described = ffi.wasmtime_valtype_t()
+    valtype_new(valtype_address, ctypes.byref(described))
+    kind: int = described.kind
+    valtype_delete(ctypes.byref(described))
+    return kind
+
+
+Signature = tuple[tuple[int, ...], tuple[int, ...]]
+"""Kinds of the parameters and of the results."""
+
+
+def signature_of_type(functype_address: int) -> Signature:
+    return _kinds(functype_params(functype_address)), _kinds(functype_results(functype_address))
+
+
+def signature(context: int, func: Func) -> Signature:
     address = func_type(context, ctypes.byref(func))
     try:
-        return _kinds(functype_params(address)), _kinds(functype_results(address))
+        return signature_of_type(address)
     finally:
         functype_delete(address)

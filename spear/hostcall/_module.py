@@ -84,7 +84,7 @@ class Entry:
 
     name: str
     params: int
-    results: tuple[str, ...]
+    results: tuple[int, ...]
 
 
 class Module:
@@ -101,7 +101,7 @@ class Module:
         except ValueError as error:
             raise LinkError(f"{source_name} cannot be linked: {error}") from None
         self.functions = {
-            export.name: Entry(export.name, len(export.type.params), tuple(map(str, export.type.results)))
+            export.name: _entry(export.name, export.type)
             for export in compiled.exports
             if isinstance(export.type, wasmtime.FuncType)
         }
@@ -116,7 +116,7 @@ class Module:
 
 
 _SIGNATURES: Final = {(call.module, call.name): (call.params, call.result) for call in TABLE}
-_LETTERS: Final = {"i32": "i", "i64": "I"}
+_LETTERS: Final = {native.KIND_I32: "i", native.KIND_I64: "I"}
 
 
 def _check_imports(name: str, compiled: wasmtime.Module) -> None:
@@ -139,7 +139,10 @@ def _check_imports(name: str, compiled: wasmtime.Module) -> None:
 
 
 def _signature(kind: wasmtime.FuncType) -> tuple[str, str]:
-    def letters(types: list[wasmtime.ValType]) -> str:
-        return "".join(_LETTERS.get(str(one), "?") for one in types)
+    params, results = native.signature_of_type(native.pointer_value(kind))
+    return "".join(_LETTERS.get(one, "?") for one in params), "".join(_LETTERS.get(one, "?") for one in results)
 
-    return letters(kind.params), letters(kind.results)
+
+def _entry(name: str, kind: wasmtime.FuncType) -> Entry:
+    params, results = native.signature_of_type(native.pointer_value(kind))
+    return Entry(name, len(params), results)

@@ -107,7 +107,7 @@ def find_entry(module: Module, wanted: str) -> Entry:
             "none and gives at most one"
         )
     if entry.results and entry.results[0] not in _TEXT:
-        raise NoEntry(f"{entry.name!r} gives a {entry.results[0]}; an entry gives a number or nothing")
+        raise NoEntry(f"{entry.name!r} gives a vector or reference; an entry gives a number or nothing")
     return entry
 
 
@@ -116,16 +116,22 @@ async def _enter(guest: Guest, module: Module, entry: Entry) -> str:
     instance = await guest.fiber.instantiate(module.prepared)
     guest.attach(instance, module.table_name)
     if entry.name != START and INITIALIZE in module.functions:
-        await _call(guest, instance, module.functions[INITIALIZE])
+        await _initialize(guest, instance, module.functions[INITIALIZE])
     result = await _call(guest, instance, entry)
     return _TEXT[entry.results[0]](result) if result is not None else ""
+
+
+async def _initialize(guest: Guest, instance: native.Instance, entry: Entry) -> None:
+    if entry.params or entry.results:
+        raise NoEntry(
+            f"{entry.name!r} takes {entry.params} arguments and gives {len(entry.results)} results; it must have neither"
+        )
+    await _call(guest, instance, entry)
 
 
 async def _call(guest: Guest, instance: native.Instance, entry: Entry) -> native.Val | None:
     found = guest.export(instance, entry.name)
     assert found is not None
-    if entry.params:
-        raise NoEntry(f"{entry.name!r} takes {entry.params} arguments; it must take none")
     return await guest.fiber.call(found.of.func, (), len(entry.results))
 
 
@@ -145,4 +151,4 @@ def _f64(value: native.Val) -> str:
     return str(value.of.f64)
 
 
-_TEXT = {"i32": _i32, "i64": _i64, "f32": _f32, "f64": _f64}
+_TEXT = {native.KIND_I32: _i32, native.KIND_I64: _i64, native.KIND_F32: _f32, native.KIND_F64: _f64}
