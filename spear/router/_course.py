@@ -7,6 +7,7 @@ follow. The course ends exactly once, as ok, failed or cancelled.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Literal
 
 import trio
@@ -88,7 +89,7 @@ class Course:
         self.deadline = arrived + timeout
         self.attempts: list[Attempt] = []
         self._facts = facts_of(request)
-        self._classes = iter(find_route(generation.routes, self._facts).fallback)
+        self._classes: Iterator[str] | None = None  # of the route's fallback, once it is needed
         self._left = limits.max_attempts
         self._tried: set[str] = set()
         self._again: Leg | None = None
@@ -131,10 +132,15 @@ class Course:
             if plan.chosen is not None:
                 return plan
             self._nobody = self._nobody or plan.error
+            if plan.refused:
+                return plan
+            if self._classes is None:
+                self._classes = iter(find_route(self.generation.routes, self._facts).fallback)
             model = next(self._classes, None)
             if model is None:
                 return plan
-            self._facts = self._facts._replace(model=model)
+            # The class has a route of its own, which did not allow the request's policy.
+            self._facts = self._facts._replace(model=model, policy=None, policy_options=())
 
     def _leg(self, plan: Plan, instance: Instance, ref: Ref[BackendMessage], reason: str) -> Leg:
         request = send_model(self.request, instance.own_model or self._facts.model)

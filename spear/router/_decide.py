@@ -43,6 +43,8 @@ class Plan(NamedTuple):
     change: Change | None = None
     note: str = ""
     error: CanonicalError | None = None
+    refused: bool = False
+    """The request asks for what it may not have; no other model class makes that right."""
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -76,7 +78,7 @@ def decide(
     policy = facts.policy or route.policy_for(facts.operation)
     refusal = _refuse_policy(facts, route) or _refuse_backend(generation, facts)
     if refusal is not None:
-        return Plan(generation.number, seed, facts, policy, (), {}, error=refusal), None
+        return Plan(generation.number, seed, facts, policy, (), {}, error=refusal, refused=True), None
     task = None if facts.task_id is None else generation.tasks.get(facts.task_id)
     remembered = generation.remembered if instances is generation.instances else None
     found = admit(instances, Case(facts, task, exclude), remembered)

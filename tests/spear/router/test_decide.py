@@ -22,6 +22,8 @@ from spear.ir import (
     InlineMedia,
     Limits,
     Operation,
+    RealtimeRequest,
+    RealtimeSession,
     RequestEnvelope,
     SpeechToTextRequest,
     StoredMedia,
@@ -32,6 +34,7 @@ from spear.ir import (
 )
 from spear.ir import Generation as ChatGeneration
 from spear.router import COLUMNS, Facts, Generation, Memory, Plan, decide, explain, facts_of
+from spear.router._course import send_model
 from spear.router._filter import _limit
 from tests.spear.router.world import CHAT, StillRef, chat, instance, occupy, still_generation
 
@@ -512,6 +515,16 @@ def test_stored_media_count_by_their_size() -> None:
     audio = StoredMedia(uri="smsfile://a", size=5000)
     facts = facts_of(RequestEnvelope(operation=Operation.SPEECH_TO_TEXT, payload=SpeechToTextRequest(audio=audio)))
     assert facts.payload_bytes == 5000
+
+
+def test_realtime_sessions_have_facts_and_a_model() -> None:
+    session = RealtimeSession(model=" v ", instructions="four", voice="eve", output_audio_format="pcm16")
+    request = RequestEnvelope(operation=Operation.REALTIME_VOICE, payload=RealtimeRequest(session=session))
+    facts = facts_of(request)
+    assert (facts.model, facts.sizes.chars, facts.sizes.voice, facts.sizes.format) == ("v", 4, "eve", "pcm16")
+    sent = send_model(request, "own")
+    assert sent.payload.session.model == "own"
+    assert request.payload.session.model == " v "
 
 
 # --- explanation ---

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+
 import pytest
+import structlog
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spear.config import Credential, Price, Route, RouteMatch, RouterLimits, Timeouts
 from spear.ir import (
@@ -14,10 +20,11 @@ from spear.ir import (
     Limits,
     ResponseEnvelope,
     RoutingError,
+    SpearError,
     make_error,
 )
 from spear.router import Route as RouteMessage
-from spear.router import invoke
+from spear.router import invoke, stream
 from spear.secrets import Secret
 from tests.spear.router.world import Script, World, answer, broken, chat, instance, world
 
@@ -451,3 +458,117 @@ async def test_two_thousand_requests_drift_nothing() -> None:
         assert_quiet(w)
         counts = w.counts()
     assert counts["ok"] == 2000
+
+
+async def test_a_refused_request_does_not_slip_into_a_fallback_class() -> None:
+    backends = [instance("a", model_class="small"), instance("b", model_class="big")]
+    async with world(*backends, routes=(Route(fallback=("big",)),)) as w:
+        policy = await invoke(w.router, chat(model="small", policy={"name": "weighted_random"}))
+        named = await invoke(w.router, chat(model="small", routing={"backend": "gone"}))
+        sent = sum(len(script.requests) for script in w.scripts.values())
+    assert policy.result.error.code is ErrorCode.INVALID_REQUEST
+    assert named.result.error.code is ErrorCode.BACKEND_NOT_ENABLED
+    assert sent == 0
+
+
+async def test_a_requests_policy_does_not_follow_into_a_fallback_class() -> None:
+    backends = [instance("a", model_class="small"), instance("b", model_class="big")]
+    routes = (
+        Route(match=RouteMatch(model_class="small"), allow_policies=("least_inflight",), fallback=("big",)),
+        Route(policy="round_robin"),
+    )
+    async with world(*backends, scripts={"a": Script([broken()])}, routes=routes) as w:
+        response = await invoke(w.router, chat(model="small", policy={"name": "least_inflight"}))
+    assert outcomes(response) == [("a", "chosen", "failed"), ("b", "fallback", "ok")]
+
+
+async def test_a_failed_fallback_target_loses_standing_too() -> None:
+    """Elsewhere only the first choice is ever held responsible."""
+    scripts = {name: Script([broken()]) for name in "ab"} | {"c": Script()}
+    async with world(*[instance(name) for name in "abc"], scripts=scripts) as w:
+        for _ in range(60):
+            await invoke(w.router, chat())
+        sent = {view.name: view.sent for view in w.desk.generation.instances}
+    assert sent["c"] == 60
+    assert sent["a"] + sent["b"] < 90, "in even turns it would be more"
+
+
+@pytest.mark.parametrize("policy", ["weighted_random", "weighted_round_robin", "least_inflight"])
+async def test_an_explanation_foretells_the_next_decision_and_changes_nothing(policy: str) -> None:
+    async with world(*map(instance, "abcdef"), default_policy=policy) as w:
+        for _ in range(20):
+            first, again = w.desk.explain(chat()), w.desk.explain(chat())
+            response = await invoke(w.router, chat())
+            assert first.chosen == again.chosen == response.backend.name
+            assert first.seed == again.seed
+
+
+async def test_the_log_of_a_routers_bug_has_no_secret() -> None:
+    credentials = (Credential(name="k1", source="env:K1", value=Secret("sk-canary-123456")),)
+    async with world(instance("a", credentials=("k1",)), credentials=credentials) as w:
+        view = w.desk.generation.by_name["a"]
+
+        class Leaky(set[object]):
+            def add(self, item: object) -> None:
+                raise RuntimeError(f"turn with {view.keys[0].secret.reveal()}")
+
+        view.turns = Leaky()
+        with structlog.testing.capture_logs() as logs:
+            response = await invoke(w.router, chat())
+    assert response.result.error.code is ErrorCode.INTERNAL
+    (entry,) = logs
+    assert entry["incident"] == response.result.error.incident
+    assert "RuntimeError" in entry["traceback"]
+    assert "canary" not in str(logs) + response.model_dump_json()
+
+
+async def test_counters_are_part_of_the_snapshot() -> None:
+    async with world(instance("a")) as w:
+        await invoke(w.router, chat())
+        node = next(node for node in w.supervisor.snapshot().walk() if node.path == "test/router")
+    assert node.state["requests"] == node.state["ok"] == 1
+    assert node.state["instances"]["a"]["sent"] == 1
+
+
+@given(
+    steps=st.lists(st.sampled_from([0.0, 0.4, *Failure, ZeroDivisionError("bug"), answer()]), min_size=1, max_size=6),
+    others=st.lists(st.sampled_from([0.2, Failure.SERVER, answer()]), min_size=1, max_size=4),
+    leaves=st.floats(0.05, 3.0),
+    timeout_ms=st.none() | st.integers(100, 2000),
+    streamed=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_happens_everything_ends_and_adds_up(
+    steps: list[object], others: list[object], leaves: float, timeout_ms: int | None, streamed: bool
+) -> None:
+    """Random scripts, callers and clocks: nothing stays open, every request is counted once, attempts are bounded."""
+
+    def script(steps: list[object]) -> Script:
+        return Script([broken(each) if isinstance(each, Failure) else each for each in steps], cleanup_s=0.1)
+
+    async def one(w: World) -> None:
+        request = chat(timeout_ms=timeout_ms)
+        with trio.move_on_after(leaves), contextlib.suppress(SpearError):
+            if not streamed:
+                response = await invoke(w.router, request)
+                info = response.backend or response.result.error
+                assert sum(each.outcome != "refused" for each in info.attempts) <= 4
+                return
+            async with stream(w.router, request) as events:
+                kinds = [event.type async for event in events]
+                assert kinds[-1] in ("completed", "error")
+                assert not {"completed", "error"} & set(kinds[:-1])
+
+    async def main() -> None:
+        limits = Limits(max_inflight=2, max_queue=1)
+        backends = [instance("a", limits=limits), instance("b", limits=limits), instance("c", priority=1)]
+        scripts = {"a": script(steps), "b": script(others)}
+        async with world(*backends, scripts=scripts) as w:
+            async with trio.open_nursery() as nursery:
+                for _ in range(8):
+                    nursery.start_soon(one, w)
+            await trio.sleep(10)
+            assert_quiet(w)
+
+    with contextlib.redirect_stdout(io.StringIO()):  # the log of the scripted bugs
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
