@@ -150,7 +150,7 @@ class Cell(Generic[M]):
         try:
             if self.spec.concurrency == 1:
                 self.mailbox.resume(spare=0)
-                await self._start_loop(NOTHING)
+                await Loop(self).serve(NOTHING)
             else:
                 self.context = contextvars.copy_context()
                 await self._serve_many()
@@ -161,7 +161,7 @@ class Cell(Generic[M]):
         try:
             async with trio.open_nursery() as self.nursery:
                 self.mailbox.resume(spare=self.spec.concurrency - 1)
-                await self._start_loop(NOTHING)
+                await Loop(self).serve(NOTHING)
         except BaseExceptionGroup as group:  # loops keep their exceptions, so this is a KeyboardInterrupt or so
             if len(group.exceptions) == 1:
                 raise group.exceptions[0] from group.exceptions[0].__cause__
@@ -192,15 +192,7 @@ class Cell(Generic[M]):
         assert self.nursery is not None
         assert self.context is not None
         nursery = self.nursery
-        self.context.run(lambda: nursery.start_soon(self._start_loop, item, name=self.path))
-
-    async def _start_loop(self, item: object) -> None:
-        loop = Loop(self)
-        self.loops.append(loop)
-        try:
-            await loop.serve(item)
-        finally:
-            self.loops.remove(loop)
+        self.context.run(lambda: nursery.start_soon(Loop(self).serve, item, name=self.path))
 
     def hand_back(self, item: Any) -> None:
         """It was given to a loop that may not start it any more: back to the head of the queue, if it can be."""

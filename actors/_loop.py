@@ -13,7 +13,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, current_task
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task
 
 from ._actor import Context
 from ._errors import ActorCrashed
@@ -35,7 +35,7 @@ class Loop:
         self.cell = cell
         self.ctx: Context[Any] = Context(cell)
         self.mailbox = cell.mailbox
-        self.task = current_task()
+        self.task: Task | None = None
         self.scope: trio.CancelScope | None = None
         self.busy: object = NOTHING  # the message, during a turn
         self.spent = False  # its scope was cancelled. (CancelScope.cancel_called would ask the clock each time.)
@@ -54,6 +54,8 @@ class Loop:
     async def serve(self, item: object) -> None:
         """Until END. `item` is the first message, or NOTHING."""
         mailbox = self.mailbox
+        self.task = current_task()
+        self.cell.loops.append(self)
         try:  # noqa: PLW0717 -- a crash may come from anywhere in a loop
             while True:
                 if item is NOTHING:
@@ -68,6 +70,8 @@ class Loop:
                     item = await self._run(first)
         except Exception as exc:  # noqa: BLE001 -- what was left of a group once its cancellations were taken out
             self.cell.crashed_by(exc)
+        finally:
+            self.cell.loops.remove(self)
 
     async def _run(self, item: object) -> object:
         """Turns in one scope. END, or NOTHING once the scope is spent."""

@@ -39,7 +39,7 @@ class Waiting(Protocol):
 class Server(Protocol):
     """A loop that takes items, and how to forget that it is idle."""
 
-    task: Task
+    task: Task | None
 
     def abort(self, raise_cancel: RaiseCancelT, /) -> Abort: ...
 
@@ -67,7 +67,7 @@ class Mailbox:
         if self.idle:
             self.accepted += 1
             self.in_hand += 1
-            reschedule(self.idle.pop().task, outcome.Value(item))
+            _wake(self.idle.pop(), item)
             return True
         if self.spare:
             self.accepted += 1
@@ -163,12 +163,17 @@ class Mailbox:
     def _end_idle(self) -> None:
         idle, self.idle = self.idle, []
         for loop in idle:
-            reschedule(loop.task, outcome.Value(END))
+            _wake(loop, END)
 
     def clear(self) -> list[object]:
         items = list(self.queue or ())
         self.queue = None
         return items
+
+
+def _wake(loop: Server, item: object) -> None:
+    assert loop.task is not None
+    reschedule(loop.task, outcome.Value(item))
 
 
 class ParkedSender:
