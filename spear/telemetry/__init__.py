@@ -4,6 +4,7 @@ _redact     secrets out of what is about to be written
 _log        structured logs, without touching anyone's global logging
 _counters   counters, gauges, histograms; their text for Prometheus
 _actors     an instrument that counts what actors do
+_requests   an observer that counts requests and attempts
 """
 
 from ._actors import ActorCounters as ActorCounters
@@ -19,3 +20,4 @@ from ._log import get_logger as get_logger
 from ._log import redacting as redacting
 from ._redact import MASK as MASK
 from ._redact import Redactor as Redactor
+from ._requests import RequestCounters as RequestCounters
