@@ -521,6 +521,23 @@ async def test_siblings_of_a_hung_child_stop_meanwhile(autojump_clock):
     assert trio.current_time() - start == 60
 
 
+@pytest.mark.parametrize("way", ["end", "cancel"])
+async def test_without_grace_a_child_is_cancelled_outright(way, autojump_clock):
+    notes: list[Any] = []
+    seen = RecordingInstrument()
+    start = trio.current_time()
+    with trio.CancelScope() as scope:
+        async with open_supervisor(instruments=(seen,)) as sup:
+            await sup.start(lively("a", notes, leave=100, options={"grace": 0}))
+            ref = await sup.start(spec("b", grace=0))
+            ref.tell_nowait(Do(1, sleep=100))
+            await settle()
+            if way == "cancel":
+                scope.cancel()
+    assert trio.current_time() == start
+    assert seen.of("hung") == []
+
+
 async def test_a_lifespan_that_hangs_after_a_crash_is_reported_too(autojump_clock):
     notes: list[Any] = []
     seen = RecordingInstrument()
