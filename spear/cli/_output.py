@@ -16,6 +16,7 @@ import trio
 
 from spear.config import Config, default_config, find_config, load_config
 from spear.ir import dump_json
+from spear.telemetry import configure_logging
 
 F = TypeVar("F", bound=Callable[..., Any])
 _SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -32,10 +33,15 @@ def json_option(command: F) -> F:
 
 
 def choose_config(path: Path | None, *, quiet: bool = False) -> Config:
-    """The configuration by the documented order; says so on stderr where it falls back to the stub."""
+    """The configuration by the documented order; says so on stderr where it falls back to the stub. What it warns of
+    goes to stderr, too, and its `log` section holds from here on."""
     found = find_config(path, os.environ, Path.cwd())
     if found is not None:
-        return load_config(found)
+        config = load_config(found)
+        configure_logging(config.log.level, config.log.format)
+        for warning in config.warnings:
+            click.echo(f"spear: warning: {warning}", err=True)
+        return config
     if not quiet:
         click.echo("spear: no configuration found; using the embedded stub (see `spear config init`)", err=True)
     return default_config()
