@@ -41,11 +41,7 @@ def request_from_openai(
 ) -> RequestEnvelope:
     """`model` may be missing or blank: then the host chooses. A parameter that is null counts as not given and is
     passed on. Raises `CallerError`."""
-    try:
-        check_json(body)
-    except MalformedJson as error:
-        raise invalid_request("body", f"not JSON: {error}") from None
-    wire = _object(body, "body")
+    wire = _checked(body)
     rest = {key: value for key, value in wire.items() if key not in {"model", "messages"}}
     stream = _stream(rest)
     tools = _tools(rest)
@@ -84,10 +80,23 @@ def request_from_openai(
 
 def _wrong(field: str, value: JsonValue, expected: str) -> CallerError:
     """Says the type that came, never the value: it may be private."""
-    came = "null" if value is None else "an object" if isinstance(value, dict) else _NAMES[type(value)]
+    came = "null" if value is None else "an object" if isinstance(value, dict) else _NAMES.get(type(value), "this")
     right_type = came in expected or (came == "an integer" and expected == "a number")
     right_type = right_type or (came == "a string" and expected.startswith("one of"))
     return invalid_request(field, f"must be {expected}" if right_type else f"must be {expected}, not {came}")
+
+
+def _checked(body: JsonValue) -> Wire:
+    """A program in this process may hand over what no JSON text could have held."""
+    wire = _object(body, "body")
+    field = "body"
+    try:
+        check_json(dict.fromkeys(wire))
+        for field, value in wire.items():
+            check_json(value)
+    except MalformedJson as error:
+        raise invalid_request(field, f"not JSON: {error}") from None
+    return wire
 
 
 def _object(value: JsonValue, field: str) -> Wire:

@@ -137,8 +137,11 @@ def part(**fields):
     [
         (None, "body: must be an object, not null"),
         ([wire()], "body: must be an object, not an array"),
-        (wire(x=float("nan")), "body: not JSON: a number that is not finite"),
-        (wire(x=(1,)), "body: not JSON: tuple is not a JSON type"),
+        (wire(x=float("nan")), "x: not JSON: a number that is not finite"),
+        (wire(stop=("a",)), "stop: not JSON: tuple is not a JSON type"),
+        (wire(messages=[{**USER, "x": {1: 2}}]), "messages: not JSON: an object key is int, it must be a string"),
+        ({**wire(), "\ud800": 1}, "body: not JSON: a lone surrogate in a string"),
+        (b"{}", "body: must be an object"),
         (wire(model=5), "model: must be a string, not an integer"),
         (wire(model=None), "model: must be a string, not null"),
         ({"model": "m"}, "messages: is missing"),
