@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import trio
 from pydantic import JsonValue
 
-from actors import ActorCrashed, Instrument, Node, Ref, Spec, Supervisor, open_supervisor
+from actors import (
+    ActorCrashed,
+    ActorStopped,
+    Instrument,
+    Node,
+    Ref,
+    Spec,
+    Supervisor,
+    SupervisorClosed,
+    open_supervisor,
+)
 
 from ._guest_chat import GuestChat
 from ._tree import Backends, Executions, RunGuest
@@ -23,13 +33,16 @@ from .config import TaskConfig as Task  # its public name
 from .ir import (
     ChatResult,
     Completed,
+    ErrorCode,
     ErrorEvent,
+    GuestError,
     Meta,
     RequestEnvelope,
     ResponseEnvelope,
     Result,
     StreamEvent,
     ToolCall,
+    make_error,
 )
 from .normalize import request_from_openai, with_requirements
 from .router import Desk, Explanation, RouterMessage, build_generation, router_spec
@@ -143,9 +156,10 @@ class Runtime:
         limit_s = self.config.guests.timeout_s if timeout_s == "configured" else timeout_s
         if limit_s is not None and not limit_s > 0:
             raise ValueError(f"timeout_s is {limit_s}; expected seconds above 0, or None for no limit")
-        executions = await self._open_executions()
         source = guest if isinstance(guest, bytes) else Path(guest)
-        module = await executions.engine.load(source)
+        with _said_where_closed():
+            executions = await self._open_executions()
+            module = await executions.engine.load(source)
         task = self._task(source, task)
         execution_id = f"exec-{secrets.token_hex(8)}"
 
@@ -165,7 +179,7 @@ class Runtime:
                 execution_id=execution_id,
             )
 
-        with executions.place():
+        with _said_where_closed(), executions.place():
             ref = await executions.guests.start(executions.spec(module.name, execution_id))
             try:
                 return await ref.ask(RunGuest(work))
@@ -308,6 +322,18 @@ async def open_runtime(
         )
         runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
         yield runtime
+
+
+@contextmanager
+def _said_where_closed() -> Iterator[None]:
+    """A guest that cannot go on because its runtime has ended: one error, whichever part was met first."""
+    from .hostcall import EngineClosed
+
+    try:
+        yield
+    except (ActorStopped, SupervisorClosed, EngineClosed):
+        message = "the runtime was closed before the guest had ended"
+        raise GuestError(make_error(ErrorCode.CANCELLED, message)) from None
 
 
 def _finder(kinds: Mapping[str, Kind]) -> Callable[[str], Kind]:
