@@ -92,7 +92,8 @@ def _checked(body: JsonValue) -> Wire:
     field = "body"
     try:
         check_json(dict.fromkeys(wire))
-        for field, value in wire.items():
+        for key, value in wire.items():
+            field = key
             check_json(value)
     except MalformedJson as error:
         raise invalid_request(field, f"not JSON: {error}") from None
