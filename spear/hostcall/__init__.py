@@ -20,13 +20,16 @@ Map, from the outside in:
 
     _fiber         guest calls awaited from a task; _call one of them  _memory       checked access
     _slices        who runs next among spinners                        _epoch        the clock that interrupts
-    _binding       the raw C functions of wasmtime; platform check
+    _binding       the raw C functions of wasmtime                     _platform     the check before all else
 
 Upper rows import lower ones. `_binding`, `_fiber` and `_linker` are the only places that deal in addresses.
 """
 
 from __future__ import annotations
 
+from spear.hostcall import _platform as _platform
+
+# isort: split
 from spear.hostcall._capture import ByteSink as ByteSink
 from spear.hostcall._chat_port import ChatPort as ChatPort
 from spear.hostcall._chat_port import ChatReply as ChatReply

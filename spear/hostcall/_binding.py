@@ -7,48 +7,20 @@ run meanwhile (the epoch ticker must). Those that return at once come from `_hol
 their price.
 
 wasmtime-py offers the asynchronous part of the C API only through its generated private bindings, and the layout of
-the structures below belongs to one release line. `check_platform` therefore refuses everything but that line.
+the structures below belongs to one release line. `_platform` therefore refuses everything but that line, before this
+file is loaded.
 """
 
 from __future__ import annotations
 
 import ctypes
-import sys
 from ctypes import c_bool, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_uint8, c_uint64, c_void_p
-from importlib import metadata
-from typing import Any, Final
+from typing import Any, Final, cast
+
+from wasmtime import _ffi as ffi
 
 from spear.hostcall._errors import PlatformUnsupported
-
-SUPPORTED_RELEASE: Final = 50
-"""The release line of wasmtime whose C structures this file describes."""
-
-
-def check_platform(platform: str | None = None, version: str | None = None) -> None:
-    """Raise `PlatformUnsupported` unless this is Linux with the wasmtime release this file was written for."""
-    platform = sys.platform if platform is None else platform
-    if platform != "linux":
-        raise PlatformUnsupported(
-            f"guests run as tasks on Linux only, this is {platform!r}; run Spear in a Linux machine or container"
-        )
-    if version is None:
-        try:
-            version = metadata.version("wasmtime")
-        except metadata.PackageNotFoundError:
-            raise PlatformUnsupported(
-                f"the package 'wasmtime' is not installed; install 'wasmtime>={SUPPORTED_RELEASE},"
-                f"<{SUPPORTED_RELEASE + 1}'"
-            ) from None
-    if version.partition(".")[0] != str(SUPPORTED_RELEASE):
-        raise PlatformUnsupported(
-            f"wasmtime {version} is installed, but running guests as tasks needs release {SUPPORTED_RELEASE}; install "
-            f"'wasmtime>={SUPPORTED_RELEASE},<{SUPPORTED_RELEASE + 1}'"
-        )
-
-
-check_platform()
-
-from wasmtime import _ffi as ffi  # noqa: E402  (the check above must come first to give its clear error)
+from spear.hostcall._platform import SUPPORTED_RELEASE
 
 _releasing: Final = ctypes.CDLL(str(ffi.filename))
 _holding: Final = ctypes.PyDLL(str(ffi.filename))
@@ -265,7 +237,7 @@ def _kinds(vector_address: int) -> tuple[int, ...]:
 def _kind(valtype_address: int) -> int:
     described = ffi.wasmtime_valtype_t()
     valtype_new(valtype_address, ctypes.byref(described))
-    kind: int = described.kind
+    kind = cast("int", described.kind)
     valtype_delete(ctypes.byref(described))
     return kind
 

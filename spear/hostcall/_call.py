@@ -8,7 +8,8 @@ from spear.hostcall import _binding as native
 
 
 class Trapped(Exception):
-    """The guest trapped. `str()` is one line that begins "wasm trap: "."""
+    """The call ended in a trap; `str()` is one line "wasm trap: …". An instance that could not even be made ends in
+    the same way, with "wasm error: …"."""
 
 
 class Call:
@@ -77,11 +78,11 @@ class Call:
 
 
 def _one_line(text: str) -> str:
-    """The cause of wasmtime's multi-line message, without the backtrace."""
+    """The cause of wasmtime's multi-line message, without the backtrace: that stands first and names what it likes."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line in lines:
+    for line in reversed(lines):
         at = line.find("wasm trap: ")
         if at >= 0:
             return line[at:]
     cause = lines[-1] if lines else "no message"
-    return "wasm trap: " + cause.removeprefix("0: ").removeprefix("1: ")
+    return "wasm error: " + cause.removeprefix("0: ").removeprefix("1: ")

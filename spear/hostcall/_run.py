@@ -124,7 +124,7 @@ async def _enter(guest: Guest, module: Module, entry: Entry) -> str:
 async def _initialize(guest: Guest, instance: native.Instance, entry: Entry) -> None:
     if entry.params or entry.results:
         raise NoEntry(
-            f"{entry.name!r} takes {entry.params} arguments and gives {len(entry.results)} results; it must have neither"
+            f"{entry.name!r} takes {entry.params} arguments and gives {len(entry.results)} results; it must have none"
         )
     await _call(guest, instance, entry)
 

@@ -152,9 +152,11 @@ class Probe:
 async def open_probe(
     chat: Any = None, *, limits: Limits | None = None, wasm: bytes | None = None, **module: Any
 ) -> AsyncIterator[Probe]:
-    async with GuestEngine(cache_directory=None, limits=limits) as engine:
-        async with probe_in(engine, chat, wasm or thunk_module(**module)) as probe:
-            yield probe
+    async with (
+        GuestEngine(cache_directory=None, limits=limits) as engine,
+        probe_in(engine, chat, wasm or thunk_module(**module)) as probe,
+    ):
+        yield probe
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+
 from spear.hostcall import (
     ChatReply,
     ChatSnapshot,
@@ -21,7 +22,6 @@ from spear.hostcall import (
     Termination,
     Usage,
 )
-
 from tests.spear.hostcall.guests import ENTRIES, module
 from tests.spear.hostcall.probe import Scripted, success
 
