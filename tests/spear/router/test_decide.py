@@ -568,3 +568,27 @@ def test_an_explanation_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None
     generation = still_generation(config)
     explanation = explain(generation, plan_for(generation, chat("canary")), "r1")
     assert "canary" not in json.dumps(explanation.as_json()) + repr(explanation)
+
+
+def test_what_is_remembered_of_the_filter_stays_clean() -> None:
+    """The rejections of one moment must not stick to the next decision of the same shape."""
+    generation = still_generation(instance("a"), instance("b"), instance("c", ops=(Operation.EMBEDDINGS,)))
+    occupy(generation.by_name["a"], generation.by_name["a"].room)
+    assert set(plan_for(generation, chat()).rejected) == {"a", "c"}
+    occupy(generation.by_name["a"], 0)
+    assert set(plan_for(generation, chat()).rejected) == {"c"}
+    generation.by_name["b"].ref = StillRef("exited")
+    assert set(plan_for(generation, chat()).rejected) == {"b", "c"}
+
+
+def test_load_counts_what_still_cleans_up_until_it_has_ended() -> None:
+    generation = still_generation(instance("a"))
+    view = generation.by_name["a"]
+    view.ref = StillRef(running=2, queued=1)
+    assert view.load == 0, "only turns that were left are asked for"
+    view.turns.update({"x", "y"})
+    view.leave("x")
+    assert [view.load, view.load] == [3, 3]
+    view.ref = StillRef(running=1)
+    assert view.load == 1
+    assert not view.lingers
