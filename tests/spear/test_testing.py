@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 import spear
 from spear.guests import path as guest_path
@@ -109,6 +110,7 @@ async def test_a_caller_that_leaves_is_counted(autojump_clock):
         with trio.move_on_after(1) as scope:
             await runtime.chat(messages=HI)
         assert scope.cancelled_caught
+        await trio.testing.wait_all_tasks_blocked()  # the backend hears of it a moment later
         assert (fake.running, fake.cancelled) == (0, 1)
 
 
