@@ -183,6 +183,7 @@ class Supervisor:
 
     def _passed_through(self, cell: Cell[Any]) -> None:
         """A BaseException that is no cancellation: it is on its way out through the nursery."""
+        self._nursery.cancel_scope.cancel()  # before anybody who may stand in the block is told
         self._end(cell, cell.final or "cancelled", None)
         if cell.started_event is not None:
             cell.started_event.set()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import random
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -412,6 +413,82 @@ def test_accepted_types_are_read_from_the_class_header():
     assert D.accepts == (object,)
 
 
+def test_accepted_types_of_unusual_headers():
+    from typing import Annotated
+
+    from typing_extensions import TypeAliasType
+
+    class E(actors.Actor[Annotated[Do, "noted"] | None]): ...
+
+    class F(actors.Actor["Nowhere | Do"]): ...
+
+    class G(actors.Actor[TypeAliasType("Alias", Do | Note)]): ...  # what a `type` statement makes
+
+    class H(actors.Actor[list[int]]): ...
+
+    assert E.accepts == (Do, type(None))
+    assert F.accepts == (object,)
+    assert G.accepts == (Do, Note)
+    assert H.accepts == (list,)
+
+
+async def test_an_actor_that_accepts_everything_still_needs_a_request_to_be_asked():
+    class Anything(actors.Actor[Any]): ...
+
+    async with open_supervisor() as sup:
+        ref = await sup.start(Spec(name="a", factory=Anything, restart="temporary"))
+        assert repr(ref) == "<Ref root/a running>"
+        assert repr(sup) == "<Supervisor root of 1>"
+        with pytest.raises(UnknownMessage, match="it takes any Request"):
+            await ref.ask("hello")
+        with pytest.raises(ActorCrashed) as caught:
+            await ref.ask(Do())
+        assert str(caught.value.__cause__) == "Anything has no handle() for Do"
+
+
+async def test_finish_answers_the_queue_and_skips_who_has_gone(autojump_clock):
+    class Last(kit.Scripted):
+        async def handle(self, msg: Any, ctx: Any) -> object:
+            await super().handle(msg, ctx)
+            ctx.finish()
+            return ctx.path
+
+    async with open_supervisor() as sup, trio.open_nursery() as nursery:
+        ref = await sup.start(Spec(name="a", factory=Last))
+        nursery.start_soon(ref.ask, Do(1, sleep=2))
+        await settle()
+        with trio.move_on_after(1):
+            await ref.ask(Do(2))
+        with pytest.raises(ActorStopped, match="by itself"):
+            await ref.ask(Do(3))
+        final = ref._cell.snapshot()
+        assert (final.handled, final.skipped, final.discarded) == (1, 1, 1)
+
+
+async def test_an_error_beside_a_cancellation_is_a_crash(autojump_clock):
+    class Messy(actors.Actor[Do]):
+        async def handle(self, msg: Any, ctx: Any) -> object:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.fail_late)
+                nursery.start_soon(trio.sleep_forever)
+            return None
+
+        async def fail_late(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise Boom("cleanup")
+
+    seen = RecordingInstrument()
+    async with open_supervisor(instruments=(seen,)) as sup:
+        ref = await sup.start(Spec(name="a", factory=Messy))
+        with trio.move_on_after(1):
+            await ref.ask(Do())
+        await trio.sleep(1)
+        assert (ref.status, node(sup).restarts) == ("running", 1)
+        assert "Boom('cleanup')" in repr(seen.of("restarting")[0].detail[0])
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"name": ""}, {"name": "a/b"}, {"mailbox": -1}, {"concurrency": 0}, {"drain": -1}, {"grace": math.inf},
@@ -420,3 +497,11 @@ def test_accepted_types_are_read_from_the_class_header():
 def test_a_wrong_spec_says_what_would_be_right(wrong):
     with pytest.raises(ValueError, match=f"Spec.{next(iter(wrong))}"):
         Spec(**({"name": "a", "factory": kit.Scripted} | wrong))
+
+
+@pytest.mark.parametrize("wrong", [{"first": -1}, {"limit": math.nan}, {"factor": 0.5}, {"jitter": 2}])
+def test_a_wrong_backoff_says_what_would_be_right(wrong):
+    with pytest.raises(ValueError, match=f"Backoff.{next(iter(wrong))}"):
+        actors.Backoff(**wrong)
+    with pytest.raises(ValueError, match="from 1"):
+        actors.Backoff().delay(0, random.Random(1))

@@ -266,6 +266,86 @@ async def test_jitter_is_deterministic_on_demand(autojump_clock):
     assert abs(delays[0] - 0.1) > 1e-6
 
 
+async def test_a_sibling_that_fails_while_it_is_stopped_counts_too(autojump_clock):
+    class BadExit(Actor[Any]):
+        @asynccontextmanager
+        async def lifespan(self, ctx: Any) -> Any:
+            yield
+            if ctx.incarnation == 0:
+                raise Boom("exit")
+
+        async def handle(self, msg: Any, ctx: Any) -> object: ...
+
+    seen = RecordingInstrument()
+    async with open_supervisor(strategy="one_for_all", intensity=2, instruments=(seen,)) as sup:
+        a = await sup.start(spec("a", backoff=NOW))
+        b = await sup.start(Spec(name="b", factory=BadExit))
+        a.tell_nowait(Do(1, "crash"))
+        await trio.sleep(5)
+        assert (a.status, b.status) == ("running", "running")
+        assert [e.detail for e in seen.of("started")] == [0, 0, 1, 1]  # each came back once
+        assert [e.path for e in seen.of("restarting")] == ["root/a", "root/b"]
+
+
+async def test_a_crash_in_a_lifespan_with_a_nursery_is_one_failure(autojump_clock):
+    class WithNursery(Actor[Any]):
+        @asynccontextmanager
+        async def lifespan(self, ctx: Any) -> Any:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                yield
+                nursery.cancel_scope.cancel()
+
+        async def handle(self, msg: Any, ctx: Any) -> object:
+            raise Boom("turn")
+
+    seen = RecordingInstrument()
+    async with open_supervisor(instruments=(seen,)) as sup:
+        ref = await sup.start(Spec(name="a", factory=WithNursery))
+        await ref.tell(1)
+        await trio.sleep(1)
+        assert sup.snapshot().children[0].restarts == 1
+        assert [repr(e.detail[0]) for e in seen.of("restarting")] == ["Boom('turn')"]
+
+
+async def test_giving_up_while_the_body_fails_loses_neither(autojump_clock):
+    with pytest.RaisesGroup(RestartLimitExceeded, OSError):
+        async with open_supervisor(intensity=0) as sup:
+            ref = await sup.start(spec())
+            ref.tell_nowait(Do(1, "crash"))
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise OSError("body")
+
+
+async def test_a_base_exception_at_the_start_passes_through():
+    class Quit(BaseException):
+        pass
+
+    def factory() -> Any:
+        raise Quit
+
+    with pytest.raises(Quit):
+        async with open_supervisor() as sup:
+            await sup.start(Spec(name="a", factory=factory))
+    assert_quiet(sup)
+
+
+async def test_a_child_stopped_before_it_ran_a_step(autojump_clock):
+    notes: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        async with open_supervisor() as sup:
+
+            async def start() -> None:
+                with pytest.raises(StartFailed, match="stopped before"):
+                    await sup.start(lively("a", notes, enter=5))
+
+            nursery.start_soon(start)
+            await settle()
+        assert notes == []
+
+
 # --- escalation and nesting -------------------------------------------------------------------------------
 
 
