@@ -11,7 +11,6 @@ from functools import partial
 from typing import Final
 from uuid import uuid4
 
-import structlog
 import trio
 
 from actors import Actor, ActorCrashed, ActorStopped, Context, MailboxFull, Ref, Request, Sink, Spec, StreamRequest
@@ -29,6 +28,7 @@ from spear.ir import (
     make_error,
 )
 from spear.secrets import Redactor
+from spear.telemetry import get_logger
 
 from ._course import Course, failed_response
 from ._decide import RETRY_HINT_MS
@@ -37,7 +37,7 @@ from ._explain import Explanation
 from ._invoke import run_invoke
 from ._relay import run_stream
 
-_log = structlog.get_logger("spear.router")
+_log = get_logger("spear.router")
 _QUEUE_MARGIN_S: Final = 0.25
 _AHEAD: Final = 8
 
