@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spear.dialects.openai_chat import (
@@ -26,7 +26,7 @@ from spear.ir import (
     dump_json,
     parse_json,
 )
-from tests.spear.ir.ir_strategies import identical, json_objects, json_values
+from tests.spear.ir.ir_strategies import examples, identical, json_objects, json_values
 
 BODY = {
     "id": "chatcmpl-1",
@@ -80,7 +80,7 @@ usages = likely(
 bodies = likely(choices=st.lists(choices, max_size=3), usage=usages, model=st.text(max_size=5))
 
 
-@settings(max_examples=500, deadline=None)
+@examples(250)
 @given(bodies)
 @example(BODY)
 @example({"choices": []})
@@ -106,6 +106,7 @@ def test_an_object_comes_back_as_it_was(body):
     assert identical(body, before)
 
 
+@examples(100)
 @given(json_values.filter(lambda value: not isinstance(value, dict)))
 @example(None)
 @example([])
@@ -116,7 +117,7 @@ def test_what_is_no_object_stands_under_result(value):
     assert identical(body_from_result(result, usage), {"result": value})
 
 
-@settings(max_examples=200, deadline=None)
+@examples(150)
 @given(bodies)
 def test_a_result_is_an_ir_model_like_any_other(body):
     result, usage = result_from_body(body)
@@ -155,7 +156,7 @@ def test_tool_calls_are_typed_when_all_of_them_fit():
     assert message.extra == {"tool_calls": mixed}
 
 
-@settings(max_examples=300, deadline=None)
+@examples(200)
 @given(messages)
 def test_a_message_comes_back_as_it_was(wire):
     assert identical(message_to_wire(message_from_wire(wire)), wire)

@@ -7,7 +7,7 @@ import copy
 import itertools
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spear.dialects.openai_chat import ChatStreamDecoder, body_from_result
@@ -23,7 +23,7 @@ from spear.ir import (
     Usage,
     UsageEvent,
 )
-from tests.spear.ir.ir_strategies import identical, json_values
+from tests.spear.ir.ir_strategies import examples, identical, json_values
 
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "m-1"}
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
@@ -129,7 +129,7 @@ def streams(draw):
     return body, chunks
 
 
-slow = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+slow = examples(100)
 
 
 @slow
@@ -225,7 +225,7 @@ near_chunks = json_values | st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(200)
 @given(st.lists(near_chunks, max_size=5))
 def test_any_chunks_are_decoded_or_refused(chunks):
     decoder = ChatStreamDecoder(backend="b")

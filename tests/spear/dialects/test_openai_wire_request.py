@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spear.dialects.openai_chat import part_from_wire, part_to_wire, request_body
@@ -24,7 +24,7 @@ from spear.ir import (
     dump_json,
     parse_json,
 )
-from tests.spear.ir.ir_strategies import identical, instances, json_objects
+from tests.spear.ir.ir_strategies import examples, identical, instances, json_objects
 
 USER = ChatMessage(role="user", content="hi")
 PNG = InlineMedia(mime="image/png", data="AAAA")
@@ -93,6 +93,7 @@ def test_a_new_generation_field_is_said_without_a_change_here():
     assert set(Generation.model_fields) - {"stream"} <= set(body)
 
 
+@examples(100)
 @given(json_objects, st.booleans())
 def test_extra_never_decides_what_is_ours(extra, stream):
     ours = {"model": 1, "messages": 2, "tools": 3, "stream": not stream}
@@ -194,7 +195,7 @@ def test_a_part_without_an_exact_typed_form_has_none(wire):
     assert part_from_wire(wire) is None
 
 
-@settings(deadline=None)
+@examples(100)
 @given(
     st.fixed_dictionaries(
         {"type": st.sampled_from(["text", "image_url", "input_audio"])},
@@ -229,7 +230,7 @@ def test_media_that_the_dialect_cannot_say_is_refused_by_place(part):
         body_of(ChatRequest(messages=(USER, message)))
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(instances(ChatRequest), st.booleans(), st.booleans())
 def test_any_request_is_written_or_refused(request, stream, usage):
     medias = [

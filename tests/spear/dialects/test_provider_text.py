@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spear.dialects.openai_chat import one_line, provider_error_text
-from tests.spear.ir.ir_strategies import json_values
+from tests.spear.ir.ir_strategies import examples, json_values
 
 
+@examples(100)
 @given(st.text(max_size=600), st.integers(1, 600))
 def test_one_line_is_one_short_line(text, limit):
     line = one_line(text, limit)
@@ -42,6 +43,7 @@ def test_what_is_told(value, text):
     assert provider_error_text(value) == text
 
 
+@examples(100)
 @given(json_values)
 def test_any_value_gives_one_short_line(value):
     assert len(provider_error_text(value).encode()) <= 512

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spear.dialects.openai_chat import SseDecoder
 from spear.ir import BackendError, ErrorCode
+from tests.spear.ir.ir_strategies import examples
 
 
 def decode(pieces, **options):
@@ -58,7 +59,7 @@ def by_the_standard(data):
     return payloads
 
 
-@settings(max_examples=500, deadline=None)
+@examples(250)
 @given(streams | st.binary(max_size=80), cuts)
 @example(b"data: a\r\n\r\ndata: b\r\n\r\n", [8, 9, 10])
 @example("data: é\n\n".encode(), [7])
@@ -71,7 +72,7 @@ def test_any_cutting_gives_what_the_standard_says(data, places):
     assert decode([data[i : i + 1] for i in range(len(data))]) == (expected, None)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(200)
 @given(streams, cuts, st.integers(1, 16))
 def test_the_limit_does_not_depend_on_the_cutting(data, places, limit):
     whole = decode([data], max_line=limit)

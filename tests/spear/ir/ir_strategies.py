@@ -10,6 +10,7 @@ import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue, PlainValidator, StringConstraints
 from pydantic.fields import FieldInfo
@@ -24,6 +25,13 @@ MODELS = sorted(
     },
     key=lambda model: model.__name__,
 )
+
+
+def examples(count: int) -> settings:
+    """So many examples; on a busy machine a slow one is no failure."""
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    return settings(max_examples=count, deadline=None, suppress_health_check=slow)
+
 
 scalars = st.one_of(
     st.none(),

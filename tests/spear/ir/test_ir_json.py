@@ -6,11 +6,11 @@ import json
 import math
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spear.ir import MalformedJson, check_json, dump_json, parse_json
-from tests.spear.ir.ir_strategies import identical, json_values
+from tests.spear.ir.ir_strategies import examples, identical, json_values
 
 BROKEN = ["", " ", "nul", "[1,]", '{"a":}', "{'a':1}", "01", "1.", ".5", "+1", '"\t"', "[1] 2", "\ufeff1", '"\\x"']
 
@@ -39,7 +39,7 @@ def by_the_rules(text):
     return value
 
 
-@settings(max_examples=300, deadline=None)
+@examples(200)
 @given(json_values, st.sampled_from([None, 1]), st.booleans())
 def test_what_the_standard_library_writes_is_read_the_same(value, indent, ascii_only):
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
@@ -47,7 +47,7 @@ def test_what_the_standard_library_writes_is_read_the_same(value, indent, ascii_
     assert identical(parse_json(text.encode()), value)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(200)
 @given(json_values, st.booleans())
 def test_what_is_written_is_read_back_the_same(value, sort):
     text = dump_json(value, sort=sort)
@@ -56,7 +56,7 @@ def test_what_is_written_is_read_back_the_same(value, sort):
     assert b"\n" not in text
 
 
-@settings(max_examples=500, deadline=None)
+@examples(250)
 @given(st.text(alphabet='[]{}",:\\u0123456789dDeE+-.tfnrulase \n\t/é', max_size=24))
 @example("-0")
 @example("1e400")
@@ -78,7 +78,7 @@ def test_any_text_is_judged_as_the_rules_say(text):
         assert identical(parse_json(text), expected)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(200)
 @given(st.binary(max_size=40) | json_values.map(lambda value: dump_json(value)[:-1]))
 def test_any_bytes_are_judged_as_the_rules_say(data):
     try:
@@ -90,6 +90,7 @@ def test_any_bytes_are_judged_as_the_rules_say(data):
         assert identical(parse_json(data), expected)
 
 
+@examples(100)
 @given(json_values)
 def test_keys_are_sorted_by_bytes(value):
     def is_sorted(pairs):
@@ -161,11 +162,13 @@ def test_check_refuses_what_is_not_json(value):
         check_json(value)
 
 
+@examples(100)
 @given(json_values)
 def test_check_returns_the_value_itself(value):
     assert check_json(value) is value
 
 
+@examples(100)
 @given(st.text(alphabet="secret-", min_size=7, max_size=20))
 def test_the_reason_does_not_quote_the_text(text):
     with pytest.raises(MalformedJson) as caught:

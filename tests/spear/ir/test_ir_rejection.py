@@ -6,16 +6,14 @@ import base64
 import copy
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import spear.ir as ir
-from tests.spear.ir.ir_strategies import instances, json_values
+from tests.spear.ir.ir_strategies import examples, instances, json_values
 
 CANARY = "canary-5ecre7-value"
-many = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+many = examples(100)
 FREE = {"extra", "options", "content", "tools", "tool_choice", "json_schema", "turn_detection", "transcription"}
 
 

@@ -6,14 +6,14 @@ import copy
 import pickle
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 import spear.ir as ir
-from tests.spear.ir.ir_strategies import MODELS, identical, instances
+from tests.spear.ir.ir_strategies import MODELS, examples, identical, instances
 
-few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+few = examples(25)
 
 
 def test_all_models_are_found():

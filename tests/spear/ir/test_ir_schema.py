@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import spear.ir as ir
-from tests.spear.ir.ir_strategies import instances
+from tests.spear.ir.ir_strategies import examples, instances
 
 ROOTS = {
     "RequestEnvelope": ir.RequestEnvelope,
@@ -19,7 +19,7 @@ ROOTS = {
 }
 EVENTS = [ir.Started, ir.ContentDelta, ir.ReasoningDelta, ir.ToolCallDelta, ir.AudioDelta, ir.UsageEvent]
 EVENTS += [ir.Completed, ir.ErrorEvent]
-few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+few = examples(40)
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spear.dialects.openai_chat import result_from_body
@@ -25,7 +25,7 @@ from spear.normalize import (
     metrics_from_response,
     request_from_session,
 )
-from tests.spear.ir.ir_strategies import identical, json_objects, json_values
+from tests.spear.ir.ir_strategies import examples, identical, json_objects, json_values
 
 ATTEMPT = Attempt(backend="b", reason="chosen", outcome="failed", started_ms=0, elapsed_ms=1)
 
@@ -55,7 +55,7 @@ def failed(code, message="m", *, backend=None, **fields):
     )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(150)
 @given(json_values | json_objects)
 def test_the_body_is_the_backends_with_one_key_beside_it(body):
     told = body_from_response(answered(body), request())
@@ -126,6 +126,7 @@ def test_what_an_adapter_refuses_is_a_runtime_error(response):
     assert body_from_response(response, request()) == {"error": {"message": "Runtime error: m"}}
 
 
+@examples(100)
 @given(st.sampled_from(ErrorCode), st.text(max_size=700))
 def test_messages_are_one_short_line(code, message):
     error = body_from_error(make_error(code, message))["error"]

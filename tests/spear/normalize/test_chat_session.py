@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spear.dialects.openai_chat import request_body
@@ -22,7 +22,7 @@ from spear.ir import (
 )
 from spear.normalize import ChatSession, request_from_session
 from spear.normalize._chat_session import HOST_KEYS
-from tests.spear.ir.ir_strategies import identical, json_values
+from tests.spear.ir.ir_strategies import examples, identical, json_values
 
 HELLO = {"role": "user", "content": "hello"}
 
@@ -83,7 +83,7 @@ def as_numbers(value):
     return float(value) if type(value) is int and abs(value) <= 2**53 else value
 
 
-@settings(max_examples=400, deadline=None)
+@examples(200)
 @given(params)
 @example({"temperature": 2**60, "n": 0, "stop": [], "top_logprobs": True, "response_format": {"type": "json_schema"}})
 @example({"response_format": {"type": "json_schema", "json_schema": None}})
@@ -96,7 +96,7 @@ def test_every_parameter_of_the_guest_arrives_unchanged_and_none_of_the_host(par
         assert identical(as_numbers(body[key]), as_numbers(value)), key
 
 
-@settings(max_examples=200, deadline=None)
+@examples(150)
 @given(params, st.lists(json_values.map(json.dumps) | st.text(max_size=8), max_size=3))
 def test_any_session_is_a_request(params, tools):
     request = request_of(params, tools=tools)
@@ -110,7 +110,7 @@ messages = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(150)
 @given(st.lists(messages, max_size=3))
 def test_messages_arrive_unchanged(messages):
     assert identical(sent(messages=messages)["messages"], messages)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spear.dialects.openai_chat import request_body
@@ -26,7 +26,7 @@ from spear.ir import (
     parse_request,
 )
 from spear.normalize import request_from_openai
-from tests.spear.ir.ir_strategies import identical, json_values
+from tests.spear.ir.ir_strategies import examples, identical, json_values
 
 CANARY = "canary-5ecre7-value"
 USER = {"role": "user", "content": "hi"}
@@ -218,7 +218,7 @@ def places(value, path=()):
             yield from places(item, (*path, key))
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(200)
 @given(st.sampled_from(VALID), st.data())
 def test_any_replacement_is_kept_or_refused_by_name(body, data):
     body = copy.deepcopy(body)
@@ -244,7 +244,7 @@ def test_any_replacement_is_kept_or_refused_by_name(body, data):
     assert not told or told.startswith(str(path[0]))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(150)
 @given(json_values)
 def test_any_value_is_a_request_or_refused(value):
     with pytest.raises(CallerError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from spear.dialects.openai_chat import ChatStreamDecoder, body_from_result, result_from_body
 from spear.ir import (
@@ -24,7 +24,7 @@ from spear.ir import (
 )
 from spear.normalize import OpenAIChunks, openai_body_from_response, openai_error
 from tests.spear.dialects.test_openai_stream import streams
-from tests.spear.ir.ir_strategies import identical
+from tests.spear.ir.ir_strategies import examples, identical
 
 
 def response(result=None, usage=None, *, error=None):
@@ -98,7 +98,7 @@ def relay(chunks, **options):
     return sent, client.finish(False)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(100)
 @given(streams())
 def test_a_client_puts_together_what_the_backend_said(stream):
     body, chunks = stream

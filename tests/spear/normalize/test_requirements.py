@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from spear.ir import (
     AudioPart,
@@ -25,7 +25,7 @@ from spear.ir import (
     Transport,
 )
 from spear.normalize import requirements_of, with_requirements
-from tests.spear.ir.ir_strategies import instances
+from tests.spear.ir.ir_strategies import examples, instances
 
 PNG = InlineMedia(mime="image/png", data="AAAA")
 WAV = InlineMedia(mime="audio/wav", data="AAAA")
@@ -108,7 +108,7 @@ def test_what_the_caller_requires_stays():
     assert derived.model_copy(update={"required_features": given_requirements.required_features}) == given_requirements
 
 
-@settings(max_examples=60, deadline=None)
+@examples(50)
 @given(instances(RequestEnvelope))
 def test_adding_requirements_twice_changes_nothing_and_nothing_is_taken_away(request):
     once = with_requirements(request)
