@@ -1,0 +1,47 @@
+"""The limits on the page about security are the defaults of the code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pytest
+
+from spear import egress
+from spear.config import Config
+from spear.config._model import Timeouts
+from spear.hostcall import Limits, _limits
+from spear.ir import _json
+from tests.docs._pages import DOCS, rows, section
+
+LISTED: Final = {
+    name.strip("`"): default
+    for _, name, default in rows(
+        section((DOCS / "explanation" / "security.md").read_text(encoding="utf-8"), "## Limits")
+    )
+}
+
+
+def defaults() -> Mapping[str, Any]:
+    config = Config()
+    sections = {"guests": config.guests, "router": config.router, "timeouts": Timeouts()}
+    found: dict[str, Any] = {f"{name}.{key}": value for name, model in sections.items() for key, value in model}
+    guest = Limits()
+    found |= {name: getattr(guest, name) for name in guest.__dataclass_fields__}
+    for module in (_limits, egress, _json):
+        found |= {name: value for name, value in vars(module).items() if name.isupper()}
+    return found
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_the_default(name: str) -> None:
+    assert LISTED[name] == f"{defaults()[name]:.10g}"
+
+
+def test_every_limit_of_the_configuration_is_listed() -> None:
+    numbers = {
+        name
+        for name, value in defaults().items()
+        if "." in name and isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    assert numbers == {name for name in LISTED if "." in name}
