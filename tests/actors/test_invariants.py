@@ -26,7 +26,7 @@ from tests.actors import _invariants as invariants
 
 def test_messages():
     """Invariants 1, 2, 3, 4, 5 and 10."""
-    invariants.check_messages(actors, 300, shrink=True)
+    invariants.check_messages(actors, 200, shrink=True)
 
 
 def test_order():
@@ -46,7 +46,7 @@ def test_intensity():
 
 def test_chaos():
     """Invariants 1, 6 and 10 for groups."""
-    invariants.check_chaos(actors, 150, shrink=True)
+    invariants.check_chaos(actors, 100, shrink=True)
 
 
 def test_backoff():
