@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from types import FrameType
 from typing import Final, NoReturn
 
+EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -19,8 +21,17 @@ def main() -> NoReturn:
     leave_at_once()  # before the imports, which take most of the time until a command begins
     from ._main import main as group
 
-    group(prog_name="spear")
+    try:
+        group(prog_name="spear")
+    except OSError as error:  # a full disk behind stdout; a pipe that nobody reads any more is click's to handle
+        _say(f"spear: cannot write: {error.strerror or error}")
+        os._exit(EXIT_FAILED)  # without the flush of stdout, which would fail again
     raise AssertionError("click exits by itself")
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"{text}\n".encode())
 
 
 def leave_at_once() -> None:

@@ -122,6 +122,7 @@ def _headline(explanation: Explanation) -> str:
 
 
 @click.command()
-def schema() -> None:
+@json_option
+def schema(as_json: bool) -> None:
     """Print the JSON Schema (2020-12) of requests, responses, stream events and errors."""
     print_json(json_schema())

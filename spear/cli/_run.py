@@ -98,6 +98,8 @@ async def _run(
         except GuestError as error:
             return _failed_start(error.error.message, EXIT_TRAP, as_json, began)
         except OSError as error:
+            if error.filename is None:  # not the guest's file: our own output cannot be written
+                raise
             return _failed_start(f"{guest}: cannot be read: {error.strerror}", EXIT_NOT_A_MODULE, as_json, began)
     if as_json:
         print_json(as_machines_read(execution))

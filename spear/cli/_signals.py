@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -13,10 +12,9 @@ import trio
 
 from spear.ir import ConfigError, SpearError
 
-from ._early import EXIT_INTERRUPTED, SIGNALS
+from ._early import EXIT_FAILED, EXIT_INTERRUPTED, SIGNALS
 
 DRAIN_SECONDS: Final = 10.0
-EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 
 
@@ -33,9 +31,6 @@ def run_command(command: Callable[[], Awaitable[int]]) -> NoReturn:
         code = EXIT_USAGE
     except SpearError as error:
         click.echo(f"spear: {error}", err=True)
-        code = EXIT_FAILED
-    except BrokenPipeError:  # the reader of our output left
-        _silence_stdout()
         code = EXIT_FAILED
     sys.exit(code)
 
@@ -78,8 +73,3 @@ async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
 def _tell(text: str) -> None:
     with suppress(OSError):  # whoever read stderr has left: the signal counts all the same
         click.echo(text, err=True)
-
-
-def _silence_stdout() -> None:
-    """Keep the interpreter from failing again when it flushes stdout at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -100,7 +100,7 @@ async def test_several_calls_of_one_answer_are_answered_in_order(fault_server):
         ({"name": "nix"}, '{"error":{"code":"unknown_tool","message":"unknown tool: nix"}}'),
         (
             {"name": "mcp__ZnM__cmVhZA"},
-            '{"error":{"code":"mcp_tool_failed","message":"mcp not enabled"}}',
+            '{"error":{"code":"mcp_tool_failed","message":"mcp registry not available"}}',
         ),
     ],
     ids=["unknown", "mcp"],
