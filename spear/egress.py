@@ -21,8 +21,6 @@ MAX_STREAM_BYTES: Final = 64 * 1024 * 1024
 """Of all events of one stream, with their framing."""
 MAX_ERROR_BYTES: Final = 64 * 1024
 """Of the body of a refusal; what is longer is not read."""
-CLOSE_LIMIT_S: Final = 1.0
-"""How long a cancelled attempt may take to close its socket."""
 KEEPALIVE_S: Final = 30.0
 """How long an idle connection is kept."""
 

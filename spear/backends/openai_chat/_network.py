@@ -47,22 +47,17 @@ class TcpStream(httpcore2.AsyncNetworkStream):
         self._held = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._held:
-            await self._flush()
         try:
             return bytes(await self.stream.receive_some(max_bytes))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise httpcore2.ReadError("the connection was reset") from error
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        if self._held:
-            self._held += buffer
-            await self._flush()
-        else:
+        """Of each request the head comes first, then its body or at least an empty end."""
+        if not self._held:
             self._held = buffer
-
-    async def _flush(self) -> None:
-        data, self._held = self._held, b""
+            return
+        data, self._held = self._held + buffer, b""
         try:
             await self.stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:

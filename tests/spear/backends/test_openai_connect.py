@@ -109,13 +109,13 @@ async def _serve(stream: trio.SSLStream[trio.SocketStream]) -> None:
                 received = b""
 
 
-async def _tls_server(nursery: trio.Nursery, certificate: Path) -> int:
+async def _tls_server(nursery: trio.Nursery, certificate: Path, handler: Any = _serve) -> int:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     nursery.start_soon(
         trio.serve_listeners,
-        _serve,
+        handler,
         [trio.SSLListener(listener, context, https_compatible=True) for listener in listeners],
     )
     return int(listeners[0].socket.getsockname()[1])
@@ -180,12 +180,42 @@ async def test_a_handshake_that_never_ends_is_closed(nursery: trio.Nursery, way:
     assert seen  # and before that the client's hello
 
 
+@pytest.mark.usefixtures("trusting")
+@pytest.mark.parametrize("how", ["plain", "stream"])
+async def test_cancelling_over_tls_closes_the_socket(nursery: trio.Nursery, certificate: Path, how: str) -> None:
+    asked, gone = trio.Event(), trio.Event()
+
+    async def silent(stream: trio.SSLStream[trio.SocketStream]) -> None:
+        await stream.receive_some()
+        asked.set()
+        with suppress(trio.BrokenResourceError):  # no goodbye came, only the end
+            assert await stream.receive_some() == b""
+        gone.set()
+
+    port = await _tls_server(nursery, certificate, silent)
+    with trio.fail_after(LIMIT):
+        async with adapter_to(f"https://localhost:{port}/v1") as adapter, trio.open_nursery() as asking:
+            asking.start_soon(use, adapter, how, ask(), call())
+            await asked.wait()
+            asking.cancel_scope.cancel()
+        await gone.wait()
+
+
 async def test_no_other_origin() -> None:
     transport = PoolTransport(Origin("http", "127.0.0.1", 9))
     for url in ("http://127.0.0.1:10/", "https://127.0.0.1:9/", "http://localhost:9/", "http://127.0.0.1/"):
         with pytest.raises(OtherOriginError):
             await transport.handle_async_request(httpx.Request("POST", url))
     await transport.aclose()
+
+
+async def test_a_request_without_a_body(fault_server: Any) -> None:
+    transport = PoolTransport(Origin("http", "127.0.0.1", fault_server.port))
+    with trio.fail_after(LIMIT):
+        response = await transport.handle_async_request(httpx.Request("GET", f"{fault_server.base_url}/models"))
+        assert response.status_code == 200
+        await response.aclose()
+        await transport.aclose()
 
 
 @pytest.mark.parametrize("how", ["plain", "stream"])

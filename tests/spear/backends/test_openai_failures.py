@@ -113,12 +113,13 @@ def test_any_answer_is_told_in_one_short_line(status: int, body: bytes) -> None:
     assert len(error.message.splitlines()) == 1
 
 
-@given(st.integers(0, 700), st.sampled_from(["type", "code", "message"]))
-def test_not_even_half_a_key_is_told(position: int, place: str) -> None:
+@pytest.mark.parametrize("place", ["type", "code", "message"])
+def test_not_even_half_a_key_is_told(place: str) -> None:
     """Wherever the text is cut to its length: the key is taken out before that."""
-    text = "." * position + KEY + "." * 50
-    message = error_of(401, json.dumps({"error": {place: text}}).encode()).error.message
-    assert not any(KEY[:length] in message for length in range(4, len(KEY) + 1))
+    for position in range(600):
+        text = "." * position + KEY + "." * 50
+        message = error_of(401, json.dumps({"error": {place: text}}).encode()).error.message
+        assert KEY[:4] not in message, position
 
 
 def test_a_body_that_broke_off_is_not_told() -> None:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import trio
 
+from spear.backends import Host, find_kind
 from spear.ir import BackendError, ErrorCode, Failure
 from tests.servers.fault_server import FaultServer
-from tests.spear.backends._support import CANARY, adapter_to, ask, call, use
+from tests.spear.backends._support import CANARY, adapter_to, ask, call, instance, use
 
 LIMIT = 20.0
+PROMPT = 3.0  # seconds: less than any clock of `call()`
 ANSWER = ErrorCode.BACKEND_ERROR, Failure.SERVER
 REQUEST = ErrorCode.BACKEND_ERROR, Failure.REQUEST
 AUTH = ErrorCode.BACKEND_ERROR, Failure.AUTH
@@ -106,8 +108,10 @@ async def test_fault(fault_server: FaultServer, fault: Fault, how: str) -> None:
             if expected is None:
                 await use(adapter, how, ask(), call())
             else:
+                started = trio.current_time()
                 with pytest.raises(BackendError) as caught:
                     await use(adapter, how, ask(), call(**fault.conditions))
+                assert trio.current_time() - started < PROMPT
                 error = caught.value.error
                 assert (error.code, caught.value.failure) == expected
                 assert fault.says in error.message
@@ -156,6 +160,35 @@ async def test_cancelling_closes_the_socket_before_it_returns(
             counts = await fault_server.until(open=0, limit=1.0)
             assert counts["aborted"] == 1
             assert counts["connections_open"] == 0
+
+
+async def test_cancelling_while_nothing_is_read(fault_server: FaultServer) -> None:
+    fault_server.script(tokens_per_second=1.0, text="a b c d e f g h")
+    with trio.fail_after(LIMIT):
+        async with adapter_to(fault_server.base_url) as adapter:
+            with trio.move_on_after(0.25) as scope:
+                async with adapter.stream(ask(), call()):
+                    await trio.sleep_forever()
+            assert scope.cancelled_caught
+            counts = await fault_server.until(open=0, limit=1.0)
+            assert (counts["aborted"], counts["connections_open"]) == (1, 0)
+
+
+@pytest.mark.parametrize("how", ["plain", "stream"])
+async def test_the_clock_of_the_connection_stops_at_the_send(fault_server: FaultServer, how: str) -> None:
+    fault_server.script(delay=0.6)
+    with trio.fail_after(LIMIT):
+        async with adapter_to(fault_server.base_url) as adapter:
+            await use(adapter, how, ask(), call(connect=0.3))
+
+
+async def test_a_key_that_the_host_did_not_list_does_not_leak_either(fault_server: FaultServer) -> None:
+    fault_server.script(status=401, leak_key=True)
+    config = instance(base_url=fault_server.base_url)
+    with trio.fail_after(LIMIT):
+        async with find_kind("openai_chat").open(config, Host()) as adapter:
+            with pytest.raises(BackendError, match=r"Incorrect API key provided: \[secret\]\."):
+                await use(adapter, "plain", ask(), call())
 
 
 async def test_a_stream_that_is_left_early_is_aborted(fault_server: FaultServer) -> None:
