@@ -11,6 +11,7 @@ from tests.docs._pages import DOCS, ROOT, blocks
 from tests.docs._session import Session, agrees
 
 RUN = (
+    "index.md",
     "tutorial.md",
     "how-to/embed.md",
     "how-to/blocking.md",
