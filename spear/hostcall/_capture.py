@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 ByteSink = Callable[[bytes], None]
 
 
 class Capture:
+    """`dropped` counts the bytes that no longer fitted."""
+
+    __slots__ = ("_cap", "_kept", "_sink", "dropped")
+
     def __init__(self, cap: int, sink: ByteSink | None = None) -> None:
-        self._chunks: deque[bytes] = deque()
-        self._size = 0
+        self._kept = bytearray()
         self._cap = cap
         self._sink = sink
         self.dropped = 0
@@ -20,19 +22,12 @@ class Capture:
         """Keep and pass on. What the sink raises ends the guest."""
         if self._sink is not None and data:
             self._sink(data)
-        self._chunks.append(data)
-        self._size += len(data)
-        while self._size > self._cap:
-            oldest = self._chunks.popleft()
-            excess = self._size - self._cap
-            if len(oldest) > excess:
-                self._chunks.appendleft(oldest[excess:])
-            cut = min(len(oldest), excess)
-            self._size -= cut
-            self.dropped += cut
-        if len(self._chunks) > 1024:  # a guest that writes byte by byte must not make the list long
-            self._chunks = deque([b"".join(self._chunks)])
+        self._kept += data
+        excess = len(self._kept) - self._cap
+        if excess > 0:
+            del self._kept[:excess]  # moves the start, not the bytes
+            self.dropped += excess
 
     def text(self) -> str:
         """What is kept, as UTF-8; bytes that are none become U+FFFD."""
-        return b"".join(self._chunks).decode("utf-8", "replace")
+        return self._kept.decode("utf-8", "replace")

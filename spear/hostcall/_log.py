@@ -29,24 +29,28 @@ LogSink = Callable[[LogRecord], None]
 class LogRing:
     """Keeps the newest records; `dropped` counts the others."""
 
+    __slots__ = ("_ids", "_records", "_seq", "_sink")
+
     def __init__(self, execution_id: str, task_id: str, instance_id: str, sink: LogSink | None = None) -> None:
         self._ids = (execution_id, task_id, instance_id)
-        self._records: deque[LogRecord] = deque(maxlen=LOG_RING_RECORDS)
+        self._records: deque[LogRecord] | None = None  # most of ten thousand waiting guests have not logged yet
         self._seq = 0
         self._sink = sink
 
     def add(self, level: str, message: str) -> None:
         self._seq += 1
         record = LogRecord(self._seq, time.time_ns() // 1_000_000, level, *self._ids, message)
+        if self._records is None:
+            self._records = deque(maxlen=LOG_RING_RECORDS)
         self._records.append(record)
         if self._sink is not None:
             self._sink(record)
 
     @property
     def dropped(self) -> int:
-        return self._seq - len(self._records)
+        return self._seq - len(self._records or ())
 
     def read(self, after: int = 0, limit: int | None = None) -> tuple[LogRecord, ...]:
         """The kept records with a seq above `after`, oldest first, at most `limit` of them."""
-        found = tuple(record for record in self._records if record.seq > after)
+        found = tuple(record for record in self._records or () if record.seq > after)
         return found if limit is None else found[: max(limit, 0)]
