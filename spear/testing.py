@@ -14,14 +14,15 @@ threads).
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import trio
 
-from ._runtime import Runtime, open_runtime
+from actors import Instrument
+
+from ._runtime import Observer, Runtime, open_runtime
 from .backends import Adapter, Answer, Call, Finished, Host, Kind, StreamItem, canonical_kind
 from .config import InstanceConfig
 from .ir import (
@@ -202,14 +203,19 @@ def fake_kinds(backends: Mapping[str, FakeBackend], *, kind: str = "openai_chat"
 
 
 def open_test_runtime(
-    backends: FakeBackend | Mapping[str, FakeBackend], **options: Any
+    backends: FakeBackend | Mapping[str, FakeBackend],
+    *,
+    instruments: Sequence[Instrument] = (),
+    observer: Observer | None = None,
+    seed: int | None = None,
 ) -> AbstractAsyncContextManager[Runtime]:
     """A runtime whose only backends are these, tried strictly in the order given (policy `priority`); a single one is
-    named `fake`. They answer to every model. `options` are those of `spear.open_runtime`."""
+    named `fake`. They answer to every model. The other arguments are those of `spear.open_runtime`."""
     if isinstance(backends, FakeBackend):
         backends = {"fake": backends}
     instances = [
         {"name": name, "kind": "fake", "hosting": "local", "priority": level} for level, name in enumerate(backends)
     ]
     config = {"spear": {"default_policy": "priority", "backends": instances}}
-    return open_runtime(config, kinds=fake_kinds(backends, kind="fake"), **options)
+    kinds = fake_kinds(backends, kind="fake")
+    return open_runtime(config, kinds=kinds, instruments=instruments, observer=observer, seed=seed)

@@ -21,6 +21,11 @@ RUN = (
     "reference/python.md",
     "reference/errors.md",
 )
+OTHERS = {
+    "actors/tutorial.md": "tests/actors/test_docs_examples.py",
+    "how-to/add-a-backend.md": "tests/spear/backends/test_third_party_kind.py",
+}
+"""Pages with examples that have tests of their own."""
 
 
 def free_ports() -> dict[str, str]:
@@ -36,6 +41,16 @@ def test_examples_print_what_the_page_says(name: str, tmp_path: Path) -> None:
         for each in session.run(page.read_text(encoding="utf-8")):
             place = f"{name}, block at line {each.line}, {each.what}"
             assert agrees(each.shown, each.printed), f"{place}\n--- the page\n{each.shown}\n--- now\n{each.printed}"
+
+
+def test_no_example_is_left_out() -> None:
+    with_examples = {
+        str(page.relative_to(DOCS))
+        for page in DOCS.rglob("*.md")
+        if any(block.language == "python" for block in blocks(page.read_text(encoding="utf-8")))
+    }
+    assert with_examples <= {*RUN, *OTHERS}
+    assert [test for test in OTHERS.values() if not (ROOT / test).is_file()] == []
 
 
 def test_readme_example(tmp_path: Path) -> None:

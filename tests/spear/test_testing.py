@@ -51,6 +51,15 @@ async def test_steps_are_taken_in_order_and_requests_recorded(autojump_clock):
     assert fake.requests[2].payload.generation.temperature == pytest.approx(0.5)
 
 
+async def test_the_observer_sees_each_answer(autojump_clock):
+    seen = []
+    async with open_test_runtime(
+        FakeBackend("one"), observer=lambda asked, answered: seen.append((asked, answered))
+    ) as runtime:
+        response = await runtime.invoke(request())
+    assert [answered for _, answered in seen] == [response]
+
+
 async def test_a_script_that_is_over_says_so(autojump_clock):
     fake = FakeBackend("only one")
     async with open_test_runtime(fake) as runtime:
