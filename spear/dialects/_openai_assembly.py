@@ -170,7 +170,7 @@ class Call:
             if key == "function" and isinstance(value, dict):
                 continue
             if key == "id" and isinstance(value, str):
-                self.id = value or self.id
+                self.id = self.id or value  # some servers make up a new one for each fragment
             elif key == "type" and isinstance(value, str):
                 self.type = value or self.type
             elif value is not None and key != "index":
@@ -182,7 +182,7 @@ class Call:
         added = ""
         for key, value in function.items():
             if key == "name" and isinstance(value, str):
-                self.name = value or self.name
+                self.name = self.name or value
             elif key == "arguments" and isinstance(value, str):
                 self._budget.take(len(value))
                 self._arguments.append(value)

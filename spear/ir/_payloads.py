@@ -7,9 +7,9 @@ lost.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ._json import Json
 from ._media import MediaRef
@@ -52,8 +52,9 @@ class ToolCall(Model):
 
 
 class ChatMessage(Model):
-    """`role` is free text (system, developer, user, assistant and tool are known). At most one of `content`, any JSON
-    value, and `content_parts` is given; the parts are typed and may refer to media."""
+    """`role` is free text (system, developer, user, assistant and tool are known), empty where a backend left it out.
+    At most one of `content`, any JSON value, and `content_parts` is given; the parts are typed and may refer to
+    media."""
 
     role: str
     content: Json = None
@@ -62,6 +63,12 @@ class ChatMessage(Model):
     tool_call_id: str | None = None
     name: str | None = None
     extra: Extra = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_content(self) -> Self:
+        if self.content_parts is not None and self.content is not None:
+            raise ValueError("at most one of content and content_parts may be given")
+        return self
 
     def text(self) -> str:
         """The text of the content: itself, or its text parts joined; the empty string where there is none."""

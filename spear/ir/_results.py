@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ._media import MediaRef
 from ._model import Model
@@ -48,6 +48,12 @@ class EmbeddingsResult(Model):
     base64: tuple[str, ...] | None = None
     dimensions: Count | None = None
     extra: Extra = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if (self.vectors is None) == (self.base64 is None):
+            raise ValueError("exactly one of vectors and base64 must be given")
+        return self
 
 
 class ImageResult(Model):

@@ -283,6 +283,12 @@ def test_the_usual_stream():
             [{"index": 3, "id": "a", "function": {"arguments": "1"}}],
             [{"index": 1, "id": "b", "function": {"name": "g"}}],
         ],
+        # a new id with every fragment: the first holds
+        [
+            [{"index": 0, "id": "a", "function": {"name": "f"}}],
+            [{"index": 0, "id": "other", "function": {"arguments": "1"}}],
+            [{"index": 1, "id": "b", "function": {"name": "g"}}],
+        ],
         # no index, fragments without an id follow their call
         [
             [{"id": "a", "function": {"name": "f"}}],
@@ -300,6 +306,14 @@ def test_calls_of_servers_that_number_them_their_own_way(deltas):
         ("b", "g", ""),
     ]
     assert {event.call_index for event in events if isinstance(event, ToolCallDelta)} == {0, 1}
+
+
+@pytest.mark.parametrize("roles", [[None, None], ["", ""], ["assistant", None], ["assistant", ""], [None, "assistant"]])
+def test_an_empty_role_is_none(roles):
+    _, result, _ = run([chunk(delta(role=role, content="a")) for role in roles])
+    message = result.choices[0].message
+    assert message is not None
+    assert (message.role, message.content, message.extra) == ("assistant", "aa", {})
 
 
 def test_an_empty_finish_reason_ends_nothing():

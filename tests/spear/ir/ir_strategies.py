@@ -74,7 +74,17 @@ def instances(model: type[ir.Model]) -> st.SearchStrategy[Any]:
             st.builds(ir.Result, payload=fields["payload"].filter(lambda value: value is not None)),
             st.builds(ir.Result, error=fields["error"].filter(lambda value: value is not None)),
         )
+    if model is ir.ChatMessage:
+        return st.one_of(_but(model, fields, "content"), _but(model, fields, "content_parts"))
+    if model is ir.EmbeddingsResult:
+        some = {name: fields[name].filter(lambda value: value is not None) for name in ("vectors", "base64")}
+        given = {**fields, **some}
+        return st.one_of(_but(model, given, "vectors"), _but(model, given, "base64"))
     return st.builds(model, **fields)
+
+
+def _but(model: type[ir.Model], fields: dict[str, st.SearchStrategy[Any]], left_out: str) -> st.SearchStrategy[Any]:
+    return st.builds(model, **{name: field for name, field in fields.items() if name != left_out})
 
 
 def _field(model: type[ir.Model], name: str, info: FieldInfo) -> st.SearchStrategy[Any]:

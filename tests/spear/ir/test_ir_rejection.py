@@ -181,3 +181,21 @@ def test_a_result_is_exactly_one_of_payload_and_error():
         ir.Result()
     with pytest.raises(ValueError, match="exactly one of payload and error"):
         ir.Result(payload=ir.ChatResult(), error=ir.make_error(ir.ErrorCode.INTERNAL, "x"))
+
+
+def test_content_is_given_in_one_form_only():
+    with pytest.raises(ir.CallerError, match=r"payload.messages\[0\]: at most one of content and content_parts"):
+        ir.validate_request(
+            chat(
+                payload={
+                    "kind": "chat_completions",
+                    "messages": [{"role": "user", "content": "a", "content_parts": [{"type": "text", "text": "b"}]}],
+                }
+            )
+        )
+
+
+@pytest.mark.parametrize("forms", [{}, {"vectors": (), "base64": ()}])
+def test_vectors_are_given_in_one_form_only(forms):
+    with pytest.raises(ValueError, match="exactly one of vectors and base64"):
+        ir.EmbeddingsResult(**forms)

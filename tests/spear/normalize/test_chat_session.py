@@ -199,6 +199,7 @@ BARE = {"name": "add", "description": "d", "parameters": {}}
         (json.dumps(COMPLETE), [COMPLETE]),
         (json.dumps(BARE), [{"type": "function", "function": BARE}]),
         (json.dumps({"type": "function", **BARE}), [{"type": "function", "function": {"type": "function", **BARE}}]),
+        (json.dumps({**COMPLETE, "name": "b"}), [{**COMPLETE, "name": "b"}]),
         (json.dumps({"type": "web_search"}), [{"type": "web_search"}]),
         ("{}", [{}]),
         ("", []),
