@@ -88,7 +88,7 @@ def environ(variables: dict[str, str]) -> Iterator[None]:
 
 def catches(pid: int, number: int) -> bool:
     """Does the process have a handler for this signal by now?"""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("SigCgt:"):
             return bool(int(line.split()[1], 16) >> (number - 1) & 1)
     return False
