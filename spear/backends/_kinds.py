@@ -11,12 +11,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 from spear._about import DISTRIBUTION
-from spear._extras import install_hint
+from spear._extras import MissingExtra, install_hint, need
 from spear.ir import ErrorCode, RoutingError, make_error
 
 from ._protocol import Kind
@@ -92,15 +91,15 @@ def _is_there(module: str) -> bool:
 def _load_builtin(name: str, builtin: _Builtin) -> Kind:
     module = f"spear.backends.{builtin.module}"
     try:
-        kind: Kind = import_module(module).KIND
-    except ModuleNotFoundError as error:
+        kind: Kind = need(module, builtin.extra).KIND
+    except MissingExtra as error:
         if error.name == module:
             message = (
                 f"kind {name!r} is not built in: this {DISTRIBUTION} was built without it; "
                 f"build with {BUILD_OPTION} naming {builtin.module}, or {install_hint(None)}"
             )
         else:
-            message = f"kind {name!r} needs {error.name}, which is not installed: {install_hint(builtin.extra)}"
+            message = f"kind {name!r}: {error}"
         raise _not_enabled(message) from error
     return kind
 

@@ -70,7 +70,7 @@ def test_its_dependency_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "spear.backends.stub", raising=False)
     monkeypatch.setitem(sys.modules, "trio", None)
     monkeypatch.setitem(_kinds._BUILTIN, "stub", _kinds._Builtin("stub", extra="some"))
-    assert refusal("stub") == "kind 'stub' needs trio, which is not installed: pip install 'spear-runtime[some]'"
+    assert refusal("stub") == "kind 'stub': trio is not installed: pip install 'spear-runtime[some]'"
 
 
 def test_third_party(monkeypatch: pytest.MonkeyPatch) -> None:
