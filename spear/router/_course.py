@@ -35,7 +35,7 @@ from ._facts import facts_of
 from ._failures import Fault
 from ._instance import Instance
 from ._routes import find_route
-from ._usage import output_chars, settle_usage
+from ._usage import settle_usage
 
 Outcome = Literal["ok", "failed", "refused", "superseded", "cancelled"]
 FIRST_EVENT_S: Final = 60.0
@@ -48,14 +48,20 @@ class Leg:
     __slots__ = ("call", "deadline", "first_event_at", "instance", "plan", "reason", "ref", "request", "started")
 
     def __init__(
-        self, plan: Plan, instance: Instance, ref: Ref[BackendMessage], reason: str, request: RequestEnvelope
+        self,
+        plan: Plan,
+        instance: Instance,
+        ref: Ref[BackendMessage],
+        reason: str,
+        request: RequestEnvelope,
+        started: float,
     ) -> None:
         self.plan = plan
         self.instance = instance
         self.ref = ref
         self.reason = reason
         self.request = request
-        self.started = trio.current_time()
+        self.started = started
         self.first_event_at: float | None = None
 
     def limit(self, deadline: float, upstream: float) -> None:
@@ -104,7 +110,8 @@ class Course:
 
     def next(self) -> Leg | None:
         """The next attempt, or None: then `error` says why."""
-        if trio.current_time() >= self.deadline:
+        now = trio.current_time()
+        if now >= self.deadline:
             clock: Clock = "total" if self.attempts else "queue"
             self._last = make_error(
                 ErrorCode.TIMEOUT, f"out of time ({clock})", clock=clock, operation=self.request.operation
@@ -113,22 +120,22 @@ class Course:
         again, self._again = self._again, None
         if again is not None and again.ref.status == "running":
             self.desk.counts.connect_retries += 1
-            return self._leg(again.plan, again.instance, again.ref, "connect_retry")
+            return self._leg(again.plan, again.instance, again.ref, "connect_retry", now)
         if self._left == 0:
             return None
-        plan = self._decide()
+        plan = self._decide(now)
         if plan.chosen is None or plan.chosen.ref is None:
             return None
         self._left -= 1
         self._tried.add(plan.chosen.name)
         reason = "fallback" if self.attempts else "chosen"
         self.desk.counts.fallbacks += reason == "fallback"
-        return self._leg(plan, plan.chosen, plan.chosen.ref, reason)
+        return self._leg(plan, plan.chosen, plan.chosen.ref, reason, now)
 
-    def _decide(self) -> Plan:
+    def _decide(self, now: float) -> Plan:
         """Each decision passes the whole filter again, less those that were tried."""
         while True:
-            plan = self._plan = self.desk.decide(self._facts, self._tried)
+            plan = self._plan = self.desk.decide(self._facts, now, self._tried)
             if plan.chosen is not None:
                 return plan
             self._nobody = self._nobody or plan.error
@@ -142,9 +149,9 @@ class Course:
             # The class has a route of its own, which did not allow the request's policy.
             self._facts = self._facts._replace(model=model, policy=None, policy_options=())
 
-    def _leg(self, plan: Plan, instance: Instance, ref: Ref[BackendMessage], reason: str) -> Leg:
+    def _leg(self, plan: Plan, instance: Instance, ref: Ref[BackendMessage], reason: str, now: float) -> Leg:
         request = send_model(self.request, instance.own_model or self._facts.model)
-        leg = Leg(plan, instance, ref, reason, request)
+        leg = Leg(plan, instance, ref, reason, request, now)
         leg.limit(self.deadline, self._upstream)
         self.desk.counts.attempts += 1
         instance.sent += 1
@@ -158,7 +165,7 @@ class Course:
 
     def failed(self, leg: Leg, fault: Fault) -> bool:
         """Record it; True where another attempt may follow."""
-        self._record(leg, "failed", fault.error.code)
+        self._record(leg, "failed", trio.current_time(), fault.error.code)
         leg.instance.failed += 1
         self.desk.settle(leg.plan, fault)
         self._last = fault.error
@@ -171,7 +178,7 @@ class Course:
 
     def refused(self, leg: Leg) -> None:
         """Its mailbox was full: nothing was sent, the next candidate follows."""
-        self._record(leg, "refused", ErrorCode.OVERLOADED)
+        self._record(leg, "refused", trio.current_time(), ErrorCode.OVERLOADED)
         leg.instance.refused += 1
         self.desk.counts.refused += 1
         if leg.reason != "connect_retry":
@@ -179,17 +186,18 @@ class Course:
 
     def left(self, leg: Leg) -> None:
         """The caller went away during this attempt."""
-        self._record(leg, "cancelled", None)
+        self._record(leg, "cancelled", trio.current_time())
         self.desk.counts.cancelled += 1
 
     def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
-        self._record(leg, "ok", None)
+        now = trio.current_time()
+        self._record(leg, "ok", now)
         self.desk.counts.ok += 1
-        usage = settle_usage(answer.usage, leg.plan.facts, output_chars(answer.payload), leg.instance.config.price)
+        usage = settle_usage(answer.usage, leg.plan.facts, answer.payload, leg.instance.config.price)
         return ResponseEnvelope(
             request_id=self.request.request_id,
             operation=self.request.operation,
-            backend=self._info(leg, answer),
+            backend=self._info(leg, answer, now),
             result=Result(payload=answer.payload),
             usage=usage,
             raw=answer.raw if self.generation.config.debug_raw else None,
@@ -224,7 +232,7 @@ class Course:
         """What a broken stream used: what the backend said, else what passed through."""
         return settle_usage(usage or Usage(), leg.plan.facts, chars, leg.instance.config.price)
 
-    def _record(self, leg: Leg, outcome: Outcome, code: ErrorCode | None) -> None:
+    def _record(self, leg: Leg, outcome: Outcome, now: float, code: ErrorCode | None = None) -> None:
         self.attempts.append(
             Attempt(
                 backend=leg.instance.name,
@@ -232,18 +240,18 @@ class Course:
                 reason=leg.reason,
                 outcome=outcome,
                 started_ms=max(0.0, (leg.started - self.arrived) * 1000),
-                elapsed_ms=max(0.0, (trio.current_time() - leg.started) * 1000),
+                elapsed_ms=(now - leg.started) * 1000,
                 error_code=code,
             )
         )
 
-    def _info(self, leg: Leg, answer: Answer) -> BackendInfo:
+    def _info(self, leg: Leg, answer: Answer, now: float) -> BackendInfo:
         first = leg.first_event_at
         return BackendInfo(
             name=leg.instance.name,
             kind=leg.instance.kind_name,
             model=answer.model or leg.request.model,
-            latency_ms=max(0.0, (trio.current_time() - self.arrived) * 1000),
+            latency_ms=max(0.0, (now - self.arrived) * 1000),
             first_event_ms=None if first is None else max(0.0, (first - self.arrived) * 1000),
             attempts=tuple(self.attempts),
             degraded=answer.degraded,

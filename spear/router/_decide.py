@@ -76,7 +76,11 @@ def decide(
     Trio's clock."""
     route = find_route(generation.routes, facts)
     policy = facts.policy or route.policy_for(facts.operation)
-    refusal = _refuse_policy(facts, route) or _refuse_backend(generation, facts)
+    refusal = None
+    if facts.policy is not None:
+        refusal = _refuse_policy(facts.policy, facts, route)
+    if refusal is None and facts.backend is not None:
+        refusal = _refuse_backend(generation, facts.backend, facts)
     if refusal is not None:
         return Plan(generation.number, seed, facts, policy, (), {}, error=refusal, refused=True), None
     task = None if facts.task_id is None else generation.tasks.get(facts.task_id)
@@ -85,7 +89,9 @@ def decide(
     if found.code is not None:
         error = _nobody(generation, facts, found)
         return Plan(generation.number, seed, facts, policy, (), found.rejected, error=error), None
-    candidates, note = _prefer(found.candidates, facts)
+    candidates, note = found.candidates, ""
+    if facts.preferred_backends or facts.preferred_features:
+        candidates, note = _prefer(candidates, facts)
     name = f"{policy}/{route.options.within_level}" if policy == "priority" else policy
     key = (name, tuple([each.index for each in candidates]))
     choice = POLICIES[policy].choose(candidates, facts, memory.get(key), Draws(seed), now, route.options)
@@ -111,11 +117,8 @@ def _prefer(candidates: Sequence[Instance], facts: Facts) -> tuple[Sequence[Inst
     return candidates, note
 
 
-def _refuse_policy(facts: Facts, route: Route) -> CanonicalError | None:
+def _refuse_policy(name: str, facts: Facts, route: Route) -> CanonicalError | None:
     """A request's own policy outside the host's bounds is an error, not ignored: whoever names one relies on it."""
-    name = facts.policy
-    if name is None:
-        return None
     allowed = sorted({*route.allow_policies, route.policy_for(facts.operation)})
     if name not in allowed:
         return invalid_request("policy.name", f"not allowed here; allowed: {', '.join(allowed)}").error
@@ -124,9 +127,8 @@ def _refuse_policy(facts: Facts, route: Route) -> CanonicalError | None:
     return None
 
 
-def _refuse_backend(generation: Generation, facts: Facts) -> CanonicalError | None:
-    name = facts.backend
-    if name is None or name in generation.by_name:
+def _refuse_backend(generation: Generation, name: str, facts: Facts) -> CanonicalError | None:
+    if name in generation.by_name:
         return None
     skipped = next((each for each in generation.skipped if each.name == name), None)
     message = (

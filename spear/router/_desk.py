@@ -35,13 +35,11 @@ class Desk:
         self._memory = Memory()
         self._rng = rng or Random()
 
-    def decide(self, facts: Facts, exclude: AbstractSet[str] = _NOBODY) -> Plan:
+    def decide(self, facts: Facts, now: float, exclude: AbstractSet[str] = _NOBODY) -> Plan:
         """Decide for real: the policy remembers it."""
         generation = self.generation
         seed = self._rng.getrandbits(64)
-        plan, change = decide(
-            generation, generation.instances, facts, self._memory, seed, trio.current_time(), exclude=exclude
-        )
+        plan, change = decide(generation, generation.instances, facts, self._memory, seed, now, exclude=exclude)
         if change is not None:
             self._memory.apply(change)
         return plan

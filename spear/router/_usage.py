@@ -12,13 +12,14 @@ _TOKENS_BOTH_WAYS = frozenset({Operation.CHAT_COMPLETIONS})
 _TOKENS_IN = frozenset({Operation.CHAT_COMPLETIONS, Operation.EMBEDDINGS})
 
 
-def settle_usage(usage: Usage, facts: Facts, output_chars: int, price: Price | None) -> Usage:
-    """`usage` with the missing token counts estimated and flagged, and the cost of the configured price."""
+def settle_usage(usage: Usage, facts: Facts, output: ResultPayload | int, price: Price | None) -> Usage:
+    """`usage` with the missing token counts estimated and flagged, and the cost of the configured price. `output` is
+    what was answered, or how many characters of it."""
     update: dict[str, object] = {}
     if usage.input_tokens is None and facts.operation in _TOKENS_IN:
         update = {"input_tokens": facts.input_tokens, "estimated": True}
     if usage.output_tokens is None and facts.operation in _TOKENS_BOTH_WAYS:
-        update |= {"output_tokens": estimate_tokens(output_chars), "estimated": True}
+        update |= {"output_tokens": estimate_tokens(_chars(output)), "estimated": True}
     if update:
         usage = usage.model_copy(update=update)
     if price is None or (usage.input_tokens is None and usage.output_tokens is None):
@@ -27,7 +28,9 @@ def settle_usage(usage: Usage, facts: Facts, output_chars: int, price: Price | N
     return usage.model_copy(update={"cost": cost})
 
 
-def output_chars(payload: ResultPayload) -> int:
+def _chars(payload: ResultPayload | int) -> int:
+    if isinstance(payload, int):
+        return payload
     if not isinstance(payload, ChatResult):
         return 0
     return sum(
