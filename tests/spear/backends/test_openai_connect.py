@@ -87,7 +87,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
     key, cert = folder / "key.pem", folder / "cert.pem"
     request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    name = ["-addext", "subjectAltName=DNS:localhost"]
+    name = ["-addext", "subjectAltName=DNS:localhost", "-addext", "keyUsage=critical,digitalSignature,keyCertSign"]
     subprocess.run([*request, *name, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
     both = folder / "both.pem"
     both.write_bytes(key.read_bytes() + cert.read_bytes())
