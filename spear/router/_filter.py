@@ -58,6 +58,9 @@ class Remembered:
         self._found: OrderedDict[object, Filtered] = OrderedDict()
         self._most = most
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def get(self, key: object) -> Filtered | None:
         found = self._found.get(key)
         if found is not None:

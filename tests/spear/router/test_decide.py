@@ -342,6 +342,48 @@ def test_a_request_can_only_narrow(
     assert plan.error is not None or preferred or rejected == set(ALL)
 
 
+SHAPES = st.builds(
+    chat,
+    model=st.sampled_from(["", "m", "n"]),
+    task_id=st.sampled_from([None, "t", "unknown"]),
+    routing=st.fixed_dictionaries(
+        {"backend": st.none() | st.sampled_from(ALL[:2]), "allowlist": lists, "denylist": lists}
+    ),
+    requirements=st.fixed_dictionaries(
+        {
+            "required_ops": st.sampled_from([(), (Operation.EMBEDDINGS,)]),
+            "required_features": st.sampled_from([(), ("supports_tools",), ("x",)]),
+            "required_transports": st.sampled_from([(), (Transport.HTTP,), (Transport.IN_PROCESS,)]),
+        }
+    ),
+)
+
+
+@given(requests=st.lists(SHAPES, min_size=2, max_size=30))
+@settings(max_examples=60)
+def test_what_is_remembered_changes_no_decision(requests: list[RequestEnvelope]) -> None:
+    def build() -> Generation:
+        backends = [
+            instance("a", model="m"),
+            instance("b", model="n", features=("supports_tools", "x")),
+            instance("c", ops=(CHAT,)),
+            instance("d", transports=(Transport.HTTP,)),
+        ]
+        return still_generation(*backends, tasks=(TaskConfig(id="t", allow_backends=("b", "c")),))
+
+    used = build()
+    for request in requests:
+        plan, fresh = plan_for(used, request), plan_for(build(), request)
+        assert (plan.order, plan.rejected, plan.error) == (fresh.order, fresh.rejected, fresh.error)
+
+
+def test_the_filter_remembers_a_bounded_number_of_requests() -> None:
+    generation = still_generation(instance("a"))
+    for number in range(300):
+        plan_for(generation, chat(model=f"m{number}"))
+    assert len(generation.remembered) == 256
+
+
 def test_preferences_are_wishes() -> None:
     generation = still_generation(instance("a"), instance("b", features=("supports_tools", "supports_batch")))
     wish = chat(requirements={"preferred_features": ("supports_batch",)})
