@@ -207,7 +207,7 @@ def _check_calls(calls: list[JsonValue], field: str) -> None:
 
 def _parts(content: list[JsonValue], field: str) -> tuple[ContentPart, ...] | None:
     typed: list[ContentPart] = []
-    complete = bool(content)  # an empty list of parts would not come back as one
+    complete = True
     for index, item in enumerate(content):
         _check_part(_object(item, f"{field}[{index}]"), f"{field}[{index}]")
         part = part_from_wire(item)
