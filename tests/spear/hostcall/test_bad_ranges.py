@@ -112,7 +112,7 @@ def any_call(draw: st.DrawFn) -> tuple[str, tuple[int, ...]]:
     return call.name, tuple(arguments)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(any_call(), min_size=1, max_size=40))
 async def test_any_call_with_any_arguments_gives_a_result(calls: list[tuple[str, tuple[int, ...]]]):
     """Whatever a guest passes: a documented number comes back, and the guest lives on."""

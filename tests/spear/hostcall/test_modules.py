@@ -358,6 +358,12 @@ def test_other_platforms_and_versions(platform: str, version: str, part: str):
         check_platform(platform, version)
 
 
+def test_a_python_that_was_not_tried_is_refused():
+    with pytest.raises(PlatformUnsupported, match=r"Python 3\.14; use 3\.11 to 3\.13"):
+        check_platform("linux", "50.0.1", (3, 14))
+    check_platform("linux", "50.0.1", (3, 13))
+
+
 def test_the_platform_is_checked_before_anything_is_loaded():
     program = """
 import importlib.metadata, sys
