@@ -6,7 +6,7 @@ replayed. Nothing is changed here: the caller applies the `Change` that comes wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -37,7 +37,7 @@ class Plan(NamedTuple):
     facts: Facts
     policy: str
     candidates: Sequence[Instance]
-    rejected: dict[str, str]
+    rejected: Mapping[str, str]
     chosen: Instance | None = None
     choice: Choice | None = None
     change: Change | None = None
@@ -178,7 +178,7 @@ def _message(generation: Generation, facts: Facts, found: Filtered) -> str:
             return "every backend that could take the request is unavailable: " + _counted(found.rejected)
 
 
-def _counted(rejected: dict[str, str]) -> str:
+def _counted(rejected: Mapping[str, str]) -> str:
     """`2 missing_credential, 1 operation:embeddings`."""
     counts: dict[str, int] = {}
     for reason in rejected.values():

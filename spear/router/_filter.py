@@ -11,7 +11,7 @@ what they read of the request, unless an instance limits sizes.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
@@ -37,7 +37,7 @@ class Filtered(NamedTuple):
     """`code` and `step` are those of the step that left nobody; None where candidates are left."""
 
     candidates: _Instances
-    rejected: _Reject
+    rejected: Mapping[str, str]
     code: ErrorCode | None = None
     step: str | None = None
 
@@ -78,7 +78,7 @@ def admit(instances: _Instances, case: Case, remembered: Remembered | None = Non
     lasting = _lasting(instances, case, remembered)
     if lasting.code is not None:
         return lasting
-    rejected = lasting.rejected.copy()
+    rejected = dict(lasting.rejected)
     return _run(_NOW, lasting.candidates, case, rejected)
 
 

@@ -498,6 +498,17 @@ def test_a_decision_can_be_replayed(loads: list[int], weights: list[int], policy
             memory.apply(change)
 
 
+def test_other_views_than_the_live_ones_are_not_mixed_with_what_is_remembered() -> None:
+    """A replay decides over recorded views of the same generation."""
+    live = still_generation(instance("a"), instance("b"))
+    recorded = still_generation(instance("a"), instance("b")).instances
+    plan_for(live, chat())
+    occupy(recorded[0], recorded[0].room)
+    plan, _ = decide(live, recorded, facts_of(chat()), Memory(), 1, 0.0)
+    assert plan.chosen is recorded[1]
+    assert plan.rejected == {"a": "full"}
+
+
 def test_deciding_changes_nothing() -> None:
     generation = still_generation(instance("a"), instance("b"))
     memory = Memory()
