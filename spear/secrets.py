@@ -82,11 +82,14 @@ class Secret:
 
 _KEY_LIKE: Final = re.compile(
     r"""
-      (?i: (?P<scheme> \b (?:bearer|basic) \s+ ) [^\s"',;<>]+ )           # what follows an authorization scheme
-    | \b (?: sk | pk | rk | gsk | xai | gh[opsur] ) [-_] [\w*.-]{6,}      # prefixes of vendors, half-masked keys too
+      (?i: (?P<scheme> \b bearer \s+ ) [^\s"',;<>]+ )                     # what follows an authorization scheme
+    | (?P<basic> \b Basic \s+ ) [A-Za-z0-9+/]{8,} ={0,2}
+    | (?P<user> :// ) [^/\s@"']+ @                                         # user and password in an address
+    | \b (?: sk | pk | rk | gsk | xai | hf | gh[opsur] ) [-_] [\w*-]{6,} (?: [.]+ [\w*-]+ )*  # vendors' prefixes
     | \b AIza [\w-]{20,}
     | \b eyJ [\w-]{8,} \. [\w.-]*                                        # a JSON web token
-    | (?<! [\w-] ) (?= [A-Za-z_-]* [0-9] ) [A-Za-z0-9_-]{32,} ={0,2}     # long, with a digit: hex, url-safe base64
+    | (?<! [\w-] ) (?! req_[0-9a-f]{32} \b )                             # our own request ids may be seen
+      (?= [A-Za-z_-]* [0-9] ) [A-Za-z0-9_-]{32,} ={0,2}                   # long, with a digit: hex, url-safe base64
     | (?<! [A-Za-z0-9+/] ) (?= [a-z0-9+/]* [A-Z] ) (?= [A-Z0-9+/]* [a-z] ) (?= [A-Za-z+/]* [0-9] )
       [A-Za-z0-9+/]{32,} ={0,2}                                           # base64; a path has hardly all three
     """,
@@ -117,7 +120,9 @@ class Redactor:
 
 
 def _mask(match: re.Match[str]) -> str:
-    return (match["scheme"] or "") + MASK
+    if match["user"]:
+        return f"{match['user']}{MASK}@"
+    return (match["scheme"] or match["basic"] or "") + MASK
 
 
 def _forms(value: str) -> Iterator[str]:
@@ -127,8 +132,12 @@ def _forms(value: str) -> Iterator[str]:
     found = [stripped]
     if "://" in stripped:
         authority = stripped.partition("://")[2].partition("/")[0]
-        found += [stripped.rstrip("/"), authority, re.sub(r":[0-9]*\Z", "", authority).strip("[]")]
+        host = re.sub(r":[0-9]*\Z", "", authority.rpartition("@")[2]).strip("[]")
+        found += [stripped.rstrip("/"), authority, authority.lower()]
+        if "." in host or ":" in host:  # a bare word like "localhost" stands in too many texts
+            found += [host, host.lower()]
     for form in found:
-        for written in (form, dumps(form)[1:-1], quote(form, safe=""), quote(form)):
+        ascii_only, unicode = dumps(form)[1:-1], dumps(form, ensure_ascii=False)[1:-1]
+        for written in (form, ascii_only, unicode, repr(form)[1:-1], quote(form, safe=""), quote(form)):
             if len(written) >= _SHORTEST:
                 yield written

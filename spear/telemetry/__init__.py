@@ -18,6 +18,5 @@ from ._log import LogOutput as LogOutput
 from ._log import configure_logging as configure_logging
 from ._log import get_logger as get_logger
 from ._log import redacting as redacting
-from ._redact import MASK as MASK
-from ._redact import Redactor as Redactor
+from ._redact import LogRedactor as LogRedactor
 from ._requests import RequestCounters as RequestCounters

@@ -21,7 +21,7 @@ from structlog.typing import FilteringBoundLogger
 from spear.ir import dump_json
 from spear.secrets import Secret
 
-from ._redact import Redactor
+from ._redact import LogRedactor
 
 _timestamp: Final = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
@@ -41,7 +41,7 @@ class LogOutput:
         self.lost = 0
         self._lock = threading.Lock()
         self._secrets: Counter[Secret] = Counter()
-        self._redactor = Redactor()
+        self._redactor = LogRedactor()
         self._console: Any = None
         self.configure(level, format, stream)
 
@@ -69,13 +69,13 @@ class LogOutput:
         ours = Counter(secret for secret in secrets if secret)
         with self._lock:
             self._secrets += ours
-            self._redactor = Redactor(self._secrets)
+            self._redactor = LogRedactor(self._secrets)
         try:
             yield
         finally:
             with self._lock:
                 self._secrets -= ours
-                self._redactor = Redactor(self._secrets)
+                self._redactor = LogRedactor(self._secrets)
 
     def msg(self, line: str) -> None:
         """Write one line; structlog calls it by the names of the levels."""

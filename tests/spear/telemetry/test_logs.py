@@ -10,8 +10,8 @@ import orjson
 import pytest
 import structlog
 
-from spear.secrets import Secret
-from spear.telemetry import MASK, LogOutput, configure_logging, get_logger, redacting
+from spear.secrets import MASK, Secret
+from spear.telemetry import LogOutput, configure_logging, get_logger, redacting
 
 
 @pytest.fixture

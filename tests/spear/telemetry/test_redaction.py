@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from spear.secrets import Secret
-from spear.telemetry import MASK, Redactor
+from spear.secrets import MASK, Secret
+from spear.telemetry import LogRedactor
 from spear.telemetry._redact import names_a_secret
 
 
@@ -26,7 +26,7 @@ from spear.telemetry._redact import names_a_secret
     ],
 )
 def test_what_looks_like_a_secret(text: str, clean: str) -> None:
-    assert Redactor().text(text) == clean
+    assert LogRedactor().text(text) == clean
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_what_looks_like_a_secret(text: str, clean: str) -> None:
     ],
 )
 def test_what_does_not(text: str) -> None:
-    assert Redactor().text(text) == text
+    assert LogRedactor().text(text) == text
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_what_does_not(text: str) -> None:
 )
 def test_keys_of_secrets(key: str) -> None:
     assert names_a_secret(key)
-    assert Redactor()(None, "info", {"event": "e", key: "x", "deep": [{key: ["x"]}]}) == {
+    assert LogRedactor()(None, "info", {"event": "e", key: "x", "deep": [{key: ["x"]}]}) == {
         "event": "e",
         key: MASK,
         "deep": [{key: MASK}],
@@ -76,11 +76,11 @@ def test_keys_of_other_things(key: str) -> None:
 
 
 def test_numbers_under_such_a_key_stay() -> None:
-    assert Redactor().value({"time_to_first_token": 0.25}) == {"time_to_first_token": 0.25}
+    assert LogRedactor().value({"time_to_first_token": 0.25}) == {"time_to_first_token": 0.25}
 
 
 def test_known_secrets_of_every_look() -> None:
-    redactor = Redactor([Secret("hunter2!"), Secret("https://Inner.example:8443/v1/"), Secret("abc")])
+    redactor = LogRedactor([Secret("hunter2!"), Secret("https://Inner.example:8443/v1/"), Secret("abc")])
     assert redactor.text("said hunter2!, hunter2%21") == f"said {MASK}, {MASK}"
     assert redactor.text("GET https://Inner.example:8443/v1/chat") == f"GET {MASK}chat"
     assert redactor.text("cannot resolve inner.example; https://Inner.example:8443/v1 is down") == (
@@ -95,13 +95,13 @@ def test_a_secret_object_and_a_broken_repr() -> None:
         def __repr__(self) -> str:
             raise RuntimeError("sk-canary-123456")
 
-    assert Redactor().value([Secret("x"), Broken()]) == [MASK, "<Broken, whose repr raises RuntimeError>"]
+    assert LogRedactor().value([Secret("x"), Broken()]) == [MASK, "<Broken, whose repr raises RuntimeError>"]
 
 
 def test_depth_is_bounded() -> None:
     loop: list[Any] = []
     loop.append(loop)
-    assert "[too deep]" in repr(Redactor().value(loop))
+    assert "[too deep]" in repr(LogRedactor().value(loop))
 
 
 SECRETS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=4, max_size=30)
@@ -113,7 +113,7 @@ def test_a_known_secret_is_nowhere(secret: str, data: st.DataObject) -> None:
     around = st.text(max_size=5).map(lambda text: f"{text}{secret}{text}")
     leaf = st.one_of(around, st.integers(), st.none(), around.map(ValueError), around.map(lambda t: t.encode()))
     tree = st.recursive(leaf, lambda inner: st.lists(inner) | st.dictionaries(around, inner) | st.tuples(inner))
-    clean = Redactor([Secret(secret)]).value(data.draw(tree))
+    clean = LogRedactor([Secret(secret)]).value(data.draw(tree))
     for text in texts(clean):
         assert secret not in text.replace(MASK, "")
         assert repr(secret)[1:-1] not in text.replace(MASK, "")
