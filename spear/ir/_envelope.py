@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -197,18 +197,30 @@ def _explain(error: ValidationError, value: JsonValue) -> CanonicalError:
     return make_error(ErrorCode.INVALID_REQUEST, "; ".join(lines) + more)
 
 
+_TAGS: Final = frozenset(
+    {*Operation, "text", "image", "audio", "inline_base64", "sms_file", "http_url"}  # of payloads, parts and media
+)
+
+
 def _place(steps: tuple[int | str, ...], value: JsonValue) -> str:
     """`payload.messages[2].role`. Pydantic also puts the names of union members among the steps: those are no part of
     what the caller wrote, and are left out."""
     place = ""
+    tagged = False  # the tag of the object at hand was passed: the same word again is a key
     for number, step in enumerate(steps):
         if isinstance(value, list) and isinstance(step, int):
             place += f"[{step}]"
             value = value[step] if step < len(value) else None
-        elif isinstance(value, dict) and (step in value or number == len(steps) - 1):
+            tagged = False
+        elif not isinstance(value, dict):
+            continue
+        elif not tagged and step in _TAGS and (value.get("kind") == step or value.get("type") == step):
+            tagged = True
+        elif step in value or number == len(steps) - 1:
             name = str(step)
             place += ("." if place else "") + (name if len(name) <= 64 else name[:64] + "…")
             value = value.get(name)
+            tagged = False
     return place
 
 

@@ -101,6 +101,11 @@ def chat(**changes):
         ({"operation": "embeddings"}, "payload_mismatch", "payload.kind: is chat_completions, must be as operation"),
         ({"operation": CANARY}, "invalid_request", "operation: must be 'chat_completions', 'embeddings'"),
         ({"payload": {"kind": CANARY}}, "invalid_request", "payload: its 'kind' must be one of 'chat_completions'"),
+        (
+            {"payload": {"kind": "chat_completions", "type": [CANARY], "messages": []}},
+            "invalid_request",
+            "payload.type: is not a known key",
+        ),
         ({"payload": {}}, "invalid_request", "payload: its 'kind' is missing"),
         ({"payload": CANARY}, "invalid_request", "payload: must be"),
         ({"version": "1"}, "invalid_request", "version: must be an integer"),
@@ -132,6 +137,25 @@ def test_fields_inside_unions_are_named_as_the_caller_wrote_them():
         ir.validate_request(body)
     assert "payload.messages[1].role: must be a string" in str(caught.value)
     assert "payload.messages[1].content_parts[0].media.uri: is missing" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ({"type": "text", "text": "a", "more": 1}, "content_parts[0].more: is not a known key"),
+        ({"type": "text", "text": 5}, "content_parts[0].text: must be a string"),
+        ({"type": "text"}, "content_parts[0].text: is missing"),
+        ({"type": [CANARY], "text": "a"}, "content_parts[0]: its 'type' must be one of"),
+        ({"type": "image", "image": 1, "media": {"kind": "http_url", "http_url": 1}}, "content_parts[0].image: is not"),
+    ],
+)
+def test_a_key_that_is_named_like_a_tag(part, told):
+    body = chat()
+    body["payload"]["messages"][0] = {"role": "user", "content_parts": [part]}
+    with pytest.raises(ir.CallerError) as caught:
+        ir.validate_request(body)
+    assert f"payload.messages[0].{told}" in str(caught.value)
+    assert CANARY not in str(caught.value)
 
 
 def test_many_problems_and_long_keys_stay_short():
