@@ -148,6 +148,7 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
             disk.store(source.digest, bytes(compiled.serialize()))
         return compiled
 
+    @trio.lowlevel.enable_ki_protection
     async def run(
         self,
         module: Module,
@@ -166,7 +167,8 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
 
         Waits as long as the guest runs. Cancellation unwinds the guest, whether it is in a hostcall or in a loop, and
         frees all it had. What the guest does wrong is in the result, not an exception; what `chat` or a sink raises
-        ends the guest and is raised here.
+        ends the guest and is raised here. Ctrl-C comes out of it only at a checkpoint, never between two steps of the
+        bookkeeping.
 
         Args:
             task: whom the guest runs for.

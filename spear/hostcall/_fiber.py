@@ -14,7 +14,7 @@ Lifetimes. The rules that keep this sound, in one place:
 
 - A `Call` owns the arrays that hold arguments, results, trap and error. wasmtime writes to them until the future is
   deleted; the `Call` is referenced by the Python frame that awaits it (outermost) or by its `_Frame` (nested).
-- A future is deleted exactly once: right after the poll that completed it, or by `Call.delete`. Deleting a suspended
+- A future is deleted exactly once: right after the poll that completed it, or by `Call.drop`. Deleting a suspended
   future unwinds its fiber, on that fiber. A nested future must go before the one it is nested in, and while the outer
   fiber is current; so it is deleted by the finalizer of the continuation that polls it, which wasmtime runs when it
   unwinds the outer fiber. Hence `_frames` is popped only by the finalizer.
@@ -212,6 +212,8 @@ class Fiber:
         self._runtime.current = self._guest
         call.drop()
         self._waiting = None
+        if self._frames:
+            raise RuntimeError(f"{len(self._frames)} hostcalls are left over after their guest was unwound")
 
     # What the callbacks of the linker and of wasmtime use. They run on a fiber's stack, inside a poll or a delete.
 
@@ -257,7 +259,8 @@ class Fiber:
         return False
 
     def finalize(self, level: int) -> None:
-        frame = self._frames.pop()
+        nested = self._frames[level - 1].nested
+        if nested is not None:
+            nested.drop()  # its own suspended hostcalls, if any, are finalized inside this
+        self._frames.pop()
         assert len(self._frames) == level - 1
-        if frame.nested is not None:
-            frame.nested.drop()

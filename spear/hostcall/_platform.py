@@ -16,8 +16,8 @@ SUPPORTED_RELEASE: Final = 50
 
 
 LAST_PYTHON: Final = (3, 13)
-"""From 3.14 on, CPython compares the stack pointer with the bounds of the thread's stack; code on a guest's own stack, as
-in every hostcall, has not been tried with that."""
+"""From 3.14 on, CPython compares the stack pointer with the bounds of the thread's stack; code on a guest's own stack,
+as in every hostcall, has not been tried with that."""
 
 
 def check_platform(

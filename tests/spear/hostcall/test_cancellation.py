@@ -235,6 +235,30 @@ async def test_many_cycles_of_create_and_cancel_leave_nothing():
     assert after[3] <= before[3] + 8 * 1024
 
 
+async def test_calls_nested_in_a_cancelled_one_are_freed(monkeypatch: pytest.MonkeyPatch):
+    """Always cancelled three hostcalls deep: each fiber that were left behind would be two more memory maps."""
+    wire = Tripwire(monkeypatch)
+    async with GuestEngine(cache_directory=None) as engine:
+        loaded = await engine.load(EVERYWHERE)
+
+        async def cancelled_deep() -> None:
+            wire.count, wire.deepest = 0, 0
+            with trio.CancelScope() as scope:
+                wire.at, wire.act = 18, scope.cancel
+                await engine.run(loaded, task=TASK, chat=TwoTools(), on_log=wire.step)
+            assert scope.cancelled_caught
+            assert wire.deepest >= 3
+
+        for _ in range(20):
+            await cancelled_deep()
+        before = resources()
+        for _ in range(150):
+            await cancelled_deep()
+        after = resources()
+    assert after[2] <= before[2] + 20
+    assert after[3] <= before[3] + 4 * 1024
+
+
 async def test_many_engines_leave_nothing():
     async def once() -> None:
         async with GuestEngine(cache_directory=None) as engine:
