@@ -192,7 +192,11 @@ class Cell(Generic[M]):
         assert self.nursery is not None
         assert self.context is not None
         nursery = self.nursery
-        self.context.run(lambda: nursery.start_soon(Loop(self).serve, item, name=self.path))
+        try:
+            self.context.run(lambda: nursery.start_soon(Loop(self).serve, item, name=self.path))
+        except RuntimeError:  # closed: the lifespan failed by itself, its last loop has ended, `_leave` is about to run
+            self.mailbox.halt()
+            self.hand_back(item)
 
     def hand_back(self, item: Any) -> None:
         """It was given to a loop that may not start it any more: back to the head of the queue, if it can be."""

@@ -122,7 +122,10 @@ class Runtime:
         An empty `model` leaves the choice to the host. Raises `CallerError` naming the field that is wrong, and the
         `SpearError` of an answer that is an error.
         """
-        body: JsonValue = {"model": model, "messages": [dict(message) for message in messages], **parameters}
+        said: Any = messages
+        if not isinstance(said, str):  # what else it may be that is wrong, the check below names
+            said = [dict(message) if isinstance(message, Mapping) else message for message in said]
+        body: JsonValue = {"model": model, "messages": said, **parameters}
         response = await self.invoke(request_from_openai(body, meta=Meta(source="python")))
         response.unwrap()
         return ChatReply(response)

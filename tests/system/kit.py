@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -94,6 +95,7 @@ async def nothing_left(limit: float = 3.0) -> AsyncIterator[None]:
     yield  # noqa: RUF075 - a test that failed has said enough
     ends = time.monotonic() + limit
     while True:
+        gc.collect()  # compiled modules are files in memory, and live as long as a traceback refers to them
         after = tasks(), threads(), open_fds()
         if after[0] <= before[0] and after[1] <= before[1] and after[2].keys() <= before[2].keys():
             return
