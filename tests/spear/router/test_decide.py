@@ -307,7 +307,7 @@ lists = st.lists(st.sampled_from((*ALL, "nobody")), max_size=4).map(tuple)
     rights=st.none() | st.lists(st.sampled_from(ALL), max_size=3).map(tuple),
     exclude=st.frozensets(st.sampled_from(ALL)),
 )
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_a_request_can_only_narrow(
     backend: str | None,
     allow: tuple[str, ...],
@@ -360,7 +360,7 @@ SHAPES = st.builds(
 
 
 @given(requests=st.lists(SHAPES, min_size=2, max_size=30))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_what_is_remembered_changes_no_decision(requests: list[RequestEnvelope]) -> None:
     def build() -> Generation:
         backends = [
@@ -470,7 +470,7 @@ def test_within_level_comes_from_the_route() -> None:
     policy=st.sampled_from(["weighted_random", "round_robin", "weighted_round_robin", "least_inflight", "priority"]),
     seeds=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=8),
 )
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_a_decision_can_be_replayed(loads: list[int], weights: list[int], policy: str, seeds: list[int]) -> None:
     """From what a record would hold: configuration, loads, facts, what the policy remembered, seed, time."""
 
@@ -551,6 +551,7 @@ def test_the_affinity_is_of_the_session_else_the_task_else_the_prompt() -> None:
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(),
                     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
+@settings(deadline=None)
 def test_any_content_has_a_size(content: object) -> None:
     payload = ChatRequest(messages=(ChatMessage(role="user", content=content),))
     facts = facts_of(RequestEnvelope(operation=CHAT, payload=payload))

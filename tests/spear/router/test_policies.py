@@ -53,6 +53,7 @@ candidates = st.lists(
 
 @pytest.mark.parametrize("policy", POLICIES)
 @given(candidates=candidates, seed=st.integers(0, 2**64 - 1))
+@settings(deadline=None)
 def test_every_choice_is_one_of_the_candidates_and_repeatable(policy: str, candidates: list[Still], seed: int) -> None:
     first, again = (choose(policy, candidates, seed=seed) for _ in range(2))
     assert first == again
@@ -63,6 +64,7 @@ def test_every_choice_is_one_of_the_candidates_and_repeatable(policy: str, candi
 
 @pytest.mark.parametrize("policy", POLICIES)
 @given(candidates=candidates, seed=st.integers(0, 2**64 - 1))
+@settings(deadline=None)
 def test_the_chosen_one_has_the_best_score(policy: str, candidates: list[Still], seed: int) -> None:
     if policy == "weighted_random":
         return  # its scores are the weights, and chance decides
@@ -74,6 +76,7 @@ def test_the_chosen_one_has_the_best_score(policy: str, candidates: list[Still],
 
 @pytest.mark.parametrize("policy", POLICIES)
 @given(candidates=candidates, seed=st.integers(0, 2**64 - 1))
+@settings(deadline=None)
 def test_a_state_is_never_changed_in_place(policy: str, candidates: list[Still], seed: int) -> None:
     state = choose(policy, candidates, seed=seed).state
     copy = state
@@ -90,7 +93,7 @@ def test_smooth_order() -> None:
 
 
 @given(weights=weights, periods=st.integers(1, 2))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_over_a_period_shares_are_exactly_the_weights(weights: list[int], periods: int) -> None:
     unit = gcd(*weights)
     rounds = sum(weights) // unit * periods
@@ -99,12 +102,14 @@ def test_over_a_period_shares_are_exactly_the_weights(weights: list[int], period
 
 
 @given(count=st.integers(2, 8), rounds=st.integers(1, 40))
+@settings(deadline=None)
 def test_round_robin_takes_turns_whatever_the_weights(count: int, rounds: int) -> None:
     picked = run("round_robin", named(*range(1, count + 1)), rounds)
     assert picked == ["abcdefgh"[i % count] for i in range(rounds)]
 
 
 @given(weights=weights)
+@settings(deadline=None)
 def test_nobody_falls_more_than_a_period_behind(weights: list[int]) -> None:
     """Smooth: at any moment everybody is within the number of candidates of the exact share."""
     picked = run("weighted_round_robin", named(*weights), 60)
@@ -135,6 +140,7 @@ def test_a_failure_lowers_the_share_and_it_creeps_back() -> None:
 
 
 @given(weights=weights, failures=st.lists(st.integers(0, 7), max_size=200))
+@settings(deadline=None)
 def test_effective_weights_stay_within_bounds(weights: list[int], failures: list[int]) -> None:
     policy = POLICIES["weighted_round_robin"]
     assert policy.settle is not None
@@ -149,6 +155,7 @@ def test_effective_weights_stay_within_bounds(weights: list[int], failures: list
 
 
 @given(before=weights, after=weights)
+@settings(deadline=None)
 def test_a_state_of_other_weights_is_not_used(before: list[int], after: list[int]) -> None:
     state = choose("weighted_round_robin", named(*before)).state
     assert choose("weighted_round_robin", named(*after), state).position in range(len(after))
@@ -158,7 +165,7 @@ def test_a_state_of_other_weights_is_not_used(before: list[int], after: list[int
 
 
 @given(weights=st.lists(st.integers(1, 10), min_size=2, max_size=5))
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 def test_random_shares_follow_the_weights(weights: list[int]) -> None:
     rounds = 4000
     counts = Counter(run("weighted_random", named(*weights), rounds))
@@ -173,6 +180,7 @@ def test_random_shares_follow_the_weights(weights: list[int]) -> None:
 
 @given(candidates=st.lists(st.builds(Still, st.just("x"), st.integers(1, 9), st.just(0), st.integers(0, 9)),
                            min_size=1, max_size=4), seed=st.integers(0, 2**64 - 1))  # fmt: skip
+@settings(deadline=None)
 def test_up_to_four_all_are_compared(candidates: list[Still], seed: int) -> None:
     choice = choose("least_inflight", candidates, seed=seed)
     loads = [(each.load + 1) / each.weight for each in candidates]
@@ -188,6 +196,7 @@ def test_nobody_is_pinned_under_ties(count: int) -> None:
 
 
 @given(seed=st.integers(0, 2**64 - 1), count=st.integers(5, 30))
+@settings(deadline=None)
 def test_of_many_two_different_ones_are_looked_at(seed: int, count: int) -> None:
     choice = choose("least_inflight", named(*[1] * min(count, 26)), seed=seed)
     assert sum(score is not None for score in choice.scores) == 2
@@ -195,6 +204,7 @@ def test_of_many_two_different_ones_are_looked_at(seed: int, count: int) -> None
 
 
 @given(seed=st.integers(0, 2**64 - 1))
+@settings(deadline=None)
 def test_the_busiest_of_many_is_never_taken(seed: int) -> None:
     many = named(*[1] * 8)
     many[5].load = 9
@@ -213,6 +223,7 @@ def test_least_inflight_spreads_a_burst_by_weight() -> None:
 
 @pytest.mark.parametrize("within", WITHIN_LEVEL)
 @given(candidates=candidates, seed=st.integers(0, 2**64 - 1))
+@settings(deadline=None)
 def test_only_the_lowest_level_is_used(within: str, candidates: list[Still], seed: int) -> None:
     choice = choose("priority", candidates, seed=seed, within_level=within)
     assert candidates[choice.position].priority == min(each.priority for each in candidates)
@@ -259,6 +270,7 @@ def test_draws_are_splitmix64() -> None:
 
 
 @given(seed=st.integers(), bound=st.integers(1, 2**40))
+@settings(deadline=None)
 def test_draws_stay_in_range(seed: int, bound: int) -> None:
     draws = Draws(seed)
     assert 0 <= draws.random() < 1

@@ -233,6 +233,23 @@ async def test_a_full_mailbox_met_by_surprise_is_refused_and_the_next_follows(au
     assert counts["refused"] == 1
 
 
+async def test_a_refusal_is_no_send(autojump_clock: object) -> None:
+    limits = Limits(max_inflight=1, max_queue=1)
+    backends = [instance("slow", limits=limits), instance("free", priority=1)]
+    settings = {"default_policy": "priority", "router": RouterLimits(max_attempts=1)}
+    async with (
+        world(*backends, scripts={"slow": Script([60.0])}, **settings) as w,
+        trio.open_nursery() as nursery,
+    ):
+        w.desk.generation.by_name["slow"].room = 1000
+        for _ in range(2):
+            nursery.start_soon(invoke, w.router, chat())
+        await trio.testing.wait_all_tasks_blocked()
+        response = await invoke(w.router, chat())
+        nursery.cancel_scope.cancel()
+    assert outcomes(response) == [("slow", "chosen", "refused"), ("free", "fallback", "ok")]
+
+
 async def test_everybody_full_is_overloaded(autojump_clock: object) -> None:
     limits = Limits(max_inflight=1, max_queue=0)
     async with (
