@@ -1,4 +1,4 @@
-"""A lifespan that fails by itself: between the end of the last loop and the exit there is a moment in which others ask."""
+"""A lifespan that fails by itself: between the end of its last loop and its exit is a moment in which others ask."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Fragile(Actor[Question]):
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(background)
-            yield
+            yield  # noqa: RUF075 - an error cancels it anyway
             nursery.cancel_scope.cancel()
 
     async def handle(self, msg, ctx):
