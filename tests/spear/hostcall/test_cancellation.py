@@ -360,8 +360,9 @@ async def test_every_spinner_gets_its_share():
 def test_ctrl_c_ends_a_guest_and_its_process(entry: str, tmp_path: Path):
     (tmp_path / "guest.wasm").write_bytes(ENTRIES)
     program = f"""
-import sys, threading, trio
+import signal, sys, threading, trio
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits that it is ignored
 from spear.hostcall import ChatReply, GuestEngine, GuestTask
 
 async def chat(session): return ChatReply({{"_spear": {{}}}})

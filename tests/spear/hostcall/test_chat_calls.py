@@ -101,6 +101,10 @@ async def test_session_caps_give_12_and_change_nothing():
         assert await probe.param(fd, "b", 2) == 0  # replacing adds nothing to the count
         assert await probe.param(fd, "b", "x" * 200) == -12
         assert session_of(probe, fd).params == {"a": 1, "b": 2}
+        for _ in range(20):
+            assert await probe.param(fd, "b", "x" * 30) == 0  # nor does it to the bytes
+        texts = [json.dumps({"key": "a", "value": 1}), json.dumps({"key": "b", "value": "x" * 30})]
+        assert session_of(probe, fd).text_bytes == 101 + sum(map(len, texts))
 
 
 @pytest.mark.parametrize(

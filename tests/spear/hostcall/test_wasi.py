@@ -217,14 +217,13 @@ async def test_random_fills_exactly():
 
 
 async def test_a_huge_random_buffer_lets_the_loop_run():
-    gap = 0.0
+    passes = 0
 
-    async def ticker() -> None:
-        nonlocal gap
-        last = time.monotonic()
+    async def count() -> None:
+        nonlocal passes
         while True:
-            await trio.sleep(0.001)
-            gap, last = max(gap, time.monotonic() - last), time.monotonic()
+            await trio.lowlevel.checkpoint()
+            passes += 1
 
     grow = '(func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))'
     wasm = wasmtime.wat2wasm(
@@ -234,12 +233,10 @@ async def test_a_huge_random_buffer_lets_the_loop_run():
     )
     async with open_probe(wasm=bytes(wasm)) as probe, trio.open_nursery() as nursery:
         assert await probe.call("grow", 1600) == 1  # 100 MiB
-        nursery.start_soon(ticker)
-        begin = time.monotonic()
+        nursery.start_soon(count)
         assert await probe.call("random_get", 0, 100 << 20) == 0
-        took = time.monotonic() - begin
         nursery.cancel_scope.cancel()
-    assert gap < max(0.05, took / 3)
+    assert passes >= 100  # of 400 pieces
 
 
 def clock_subscription(userdata: int, ns: int, *, clock: int = 1, flags: int = 0) -> bytes:
