@@ -235,6 +235,13 @@ def test_inside_a_level_the_other_policy_orders() -> None:
     assert "".join(run("priority", levels, 7)) == "aabacaa"
 
 
+def test_a_state_of_another_policy_within_is_not_used() -> None:
+    pair = named(5, 1)
+    state = choose("priority", pair).state
+    fresh = choose("priority", pair, within_level="round_robin")
+    assert choose("priority", pair, state, within_level="round_robin") == fresh
+
+
 def test_a_failure_inside_a_level_is_settled_there() -> None:
     policy = POLICIES["priority"]
     assert policy.settle is not None
