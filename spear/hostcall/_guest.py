@@ -88,10 +88,9 @@ class Guest:
             self.table = native.Table.from_buffer_copy(table.of.table)
 
     def stopped(self) -> Stopped:
-        """The reason to end with when a hostcall finds that the guest was told to stop. Logged once."""
+        """The reason to end with when a hostcall, or the run itself, finds that the guest was told to stop."""
         text = self.stop_text or ""
-        if not isinstance(self.fiber.ending, Stopped):
-            self.log.add("warn", text)
+        self.log.add("warn", text)
         return Stopped(text)
 
     def exited(self, code: int) -> Exited:

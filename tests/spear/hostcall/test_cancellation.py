@@ -259,6 +259,21 @@ async def test_calls_nested_in_a_cancelled_one_are_freed(monkeypatch: pytest.Mon
     assert after[3] <= before[3] + 4 * 1024
 
 
+async def test_the_trap_behind_an_exit_is_freed():
+    async with GuestEngine(cache_directory=None) as engine:
+        entries = await engine.load(ENTRIES)
+
+        async def exits(count: int) -> None:
+            for _ in range(count):
+                await engine.run(entries, entry="exit7", task=TASK, chat=Scripted(success()))
+
+        await exits(500)
+        before = resources()
+        await exits(1500)
+        after = resources()
+    assert after[3] <= before[3] + 1024  # each trap with its backtrace holds nearly 2 KiB
+
+
 async def test_many_engines_leave_nothing():
     async def once() -> None:
         async with GuestEngine(cache_directory=None) as engine:
