@@ -96,6 +96,9 @@ _KEY_LIKE: Final = re.compile(
     re.VERBOSE,
 )
 _SHORTEST: Final = 4
+_COMMON_PATHS: Final = frozenset(
+    {"", "v1", "v2", "api", "api/v1", "openai", "openai/v1", "api/openai/v1", "v1beta/openai"}
+)
 
 
 class Redactor:
@@ -127,15 +130,17 @@ def _mask(match: re.Match[str]) -> str:
 
 def _forms(value: str) -> Iterator[str]:
     """How a text may show `value`: plain, inside JSON, inside a URL; of an address also its host alone, with the port
-    and without."""
+    and without, and its path, which servers like to repeat, unless it is one that everybody has."""
     stripped = value.strip()
     found = [stripped]
     if "://" in stripped:
-        authority = stripped.partition("://")[2].partition("/")[0]
+        authority, _, path = stripped.partition("://")[2].partition("/")
         host = re.sub(r":[0-9]*\Z", "", authority.rpartition("@")[2]).strip("[]")
         found += [stripped.rstrip("/"), authority, authority.lower()]
         if "." in host or ":" in host:  # a bare word like "localhost" stands in too many texts
             found += [host, host.lower()]
+        if path.strip("/").lower() not in _COMMON_PATHS:
+            found.append("/" + path.rstrip("/"))
     for form in found:
         ascii_only, unicode = dumps(form)[1:-1], dumps(form, ensure_ascii=False)[1:-1]
         for written in (form, ascii_only, unicode, repr(form)[1:-1], quote(form, safe=""), quote(form)):
