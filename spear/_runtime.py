@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -39,15 +39,16 @@ from .ir import (
     Meta,
     RequestEnvelope,
     ResponseEnvelope,
-    Result,
+    SpearError,
     StreamEvent,
     ToolCall,
     make_error,
 )
 from .normalize import request_from_openai, with_requirements
-from .router import Desk, Explanation, RouterMessage, build_generation, router_spec
+from .router import Desk, Explanation, RouterMessage, build_generation, failed_response, router_spec
 from .router import invoke as ask_router
 from .router import stream as stream_from_router
+from .telemetry import ActorCounters, Counters, RequestCounters, redacting
 
 if TYPE_CHECKING:
     from .hostcall import ByteSink, Execution, LogSink, Termination
@@ -83,8 +84,13 @@ class ChatReply:
 class Runtime:
     """A running tree of actors. Made by `open_runtime`; use it from any task of the same Trio run, many at a time."""
 
-    def __init__(self, config: Config, desk: Desk, supervisor: Supervisor, observer: Observer | None) -> None:
+    def __init__(
+        self, config: Config, desk: Desk, supervisor: Supervisor, counters: Counters, observer: Observer | None
+    ) -> None:
         self.config = config
+        self.counters = counters
+        """Requests, attempts, tokens and the turns of actors, counted; `.snapshot()`, or `.prometheus()` as text."""
+        self._count = RequestCounters(counters)
         self._desk = desk
         self._supervisor = supervisor
         self._observer = observer
@@ -111,8 +117,18 @@ class Runtime:
         end with exactly one `completed` or `error`. Leaving the block early closes the backend's connection.
         """
         request = with_requirements(request, stream=True)
-        async with stream_from_router(self._router, request) as events:
-            yield self._watched(request, events) if self._observer is not None else events
+        began = False
+        try:
+            async with (
+                stream_from_router(self._router, request) as events,
+                aclosing(self._watched(request, events)) as watched,
+            ):
+                began = True
+                yield watched
+        except SpearError as error:
+            if not began:
+                self._observe(request, failed_response(request, error.error))
+            raise
 
     async def chat(
         self, model: str = "", *, messages: Sequence[Mapping[str, JsonValue]], **parameters: JsonValue
@@ -271,21 +287,18 @@ class Runtime:
         return self._executions
 
     def _observe(self, request: RequestEnvelope, response: ResponseEnvelope) -> None:
+        self._count(request, response)
         if self._observer is not None:
             self._observer(request, response)
 
     async def _watched(
         self, request: RequestEnvelope, events: AsyncIterator[StreamEvent]
-    ) -> AsyncIterator[StreamEvent]:
+    ) -> AsyncGenerator[StreamEvent, None]:
         async for event in events:
             if isinstance(event, Completed):
                 self._observe(request, event.response)
             elif isinstance(event, ErrorEvent):
-                failed = Result(error=event.error)
-                self._observe(
-                    request,
-                    ResponseEnvelope(request_id=request.request_id, operation=request.operation, result=failed),
-                )
+                self._observe(request, failed_response(request, event.error))
             yield event
 
 
@@ -318,13 +331,24 @@ async def open_runtime(
         config = load_config(config)
     generation = build_generation(config, find_kind=_finder(kinds or {}))
     desk = Desk(generation, rng=Random(seed) if seed is not None else None)
-    async with open_supervisor(name="runtime", intensity=5, period=30.0, instruments=tuple(instruments)) as supervisor:
-        runtime = Runtime(config, desk, supervisor, observer)
-        await supervisor.start(
-            Spec(name="backends", factory=lambda: Backends(generation, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
-        )
-        runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
-        yield runtime
+    counters = Counters()
+    counting = ActorCounters(counters, _actor_label)
+    with redacting(config.secrets):
+        async with open_supervisor(
+            name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
+        ) as supervisor:
+            runtime = Runtime(config, desk, supervisor, counters, observer)
+            await supervisor.start(
+                Spec(name="backends", factory=lambda: Backends(generation, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
+            )
+            runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
+            yield runtime
+
+
+def _actor_label(path: str) -> str:
+    """Guests share one series: each has a name of its own."""
+    parent, _, name = path.rpartition("/")
+    return f"{parent}/*" if name.startswith("exec-") else path
 
 
 @contextmanager

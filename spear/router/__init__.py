@@ -29,6 +29,7 @@ from ._actor import RouteStream as RouteStream
 from ._actor import invoke as invoke
 from ._actor import router_spec as router_spec
 from ._actor import stream as stream
+from ._course import failed_response as failed_response
 from ._decide import Plan as Plan
 from ._decide import decide as decide
 from ._desk import Desk as Desk

@@ -171,7 +171,8 @@ class Course:
         self._last = fault.error
         rule = fault.rule
         # A connect that timed out has had its time; a refused or reset one is worth the one free retry.
-        if rule.free_retry and not self._retried and fault.error.code is not ErrorCode.TIMEOUT:
+        free = rule.free_retry and not fault.actor_gone and fault.error.code is not ErrorCode.TIMEOUT
+        if free and not self._retried:
             self._retried = True
             self._again = leg
         return rule.another_instance

@@ -50,6 +50,8 @@ RULES: Final[dict[Failure, Rule]] = {
 class Fault(NamedTuple):
     error: CanonicalError
     failure: Failure
+    actor_gone: bool = False
+    """The instance's actor stopped or restarts: the request may have been sent, and there is nobody to ask again."""
 
     @property
     def rule(self) -> Rule:
@@ -66,7 +68,7 @@ def fault_of(error: SpearError | ActorStopped | ActorCrashed, backend: str) -> F
             return Fault(error.error, Failure.REQUEST)
         case _:
             message = f"backend {backend} stopped or restarted before it had answered"
-            return Fault(make_error(ErrorCode.BACKEND_UNAVAILABLE, message), Failure.CONNECT)
+            return Fault(make_error(ErrorCode.BACKEND_UNAVAILABLE, message), Failure.CONNECT, actor_gone=True)
 
 
 def truncated(backend: str) -> Fault:

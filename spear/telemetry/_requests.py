@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from spear.ir import Attempt, RequestEnvelope, ResponseEnvelope, Usage
 
-from ._counters import Counters
+from ._counters import Counter, Counters, Histogram
 
 
 class RequestCounters:
@@ -15,34 +15,64 @@ class RequestCounters:
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
+        # Looking a child up by its labels costs more than counting: each is looked up once.
+        self._ended: dict[tuple[str, str], Counter] = {}
+        self._took: dict[tuple[str, str], Histogram] = {}
+        self._attempts: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        self._tokens: dict[tuple[str, str, bool], Counter] = {}
 
     def __call__(self, request: RequestEnvelope, response: ResponseEnvelope) -> None:
-        counters, operation = self._counters, request.operation.value
-        error, backend = response.result.error, response.backend
+        operation, error, backend = request.operation.value, response.result.error, response.backend
         code = error.code.value if error is not None else "ok"
-        counters.counter("requests_total", "Requests that ended, by how.", operation=operation, code=code).add()
+        ended = self._ended.get((operation, code)) or self._count_end(operation, code)
+        ended.add()
         if backend is not None:
-            seconds = backend.latency_ms / 1000
-            about = "Seconds from a request's arrival to its answer."
-            counters.histogram("request_seconds", about, operation=operation, backend=backend.name).observe(seconds)
+            took = self._took.get((operation, backend.name)) or self._time_request(operation, backend.name)
+            took.observe(backend.latency_ms / 1000)
             self._usage(backend.name, response.usage)
         for attempt in error.attempts if error is not None else backend.attempts if backend is not None else ():
             self._attempt(attempt)
 
     def _attempt(self, attempt: Attempt) -> None:
-        about = "Attempts at a backend, by outcome and error."
         code = attempt.error_code.value if attempt.error_code is not None else "none"
-        self._counters.counter(
-            "attempts_total", about, backend=attempt.backend, outcome=attempt.outcome, code=code
-        ).add()
-        about = "Seconds that an attempt took, however it ended."
-        self._counters.histogram("attempt_seconds", about, backend=attempt.backend).observe(attempt.elapsed_ms / 1000)
+        key = (attempt.backend, attempt.outcome, code)
+        count, seconds = self._attempts.get(key) or self._count_attempt(key)
+        count.add()
+        seconds.observe(attempt.elapsed_ms / 1000)
 
     def _usage(self, backend: str, usage: Usage) -> None:
-        about = "Tokens used; estimated where the backend gave no count."
         for direction, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
             if tokens:
-                labels = {"backend": backend, "direction": direction, "estimated": str(usage.estimated).lower()}
-                self._counters.counter("tokens_total", about, **labels).add(tokens)
+                key = (backend, direction, usage.estimated)
+                (self._tokens.get(key) or self._count_tokens(key)).add(tokens)
         if usage.cost:
             self._counters.counter("cost_total", "Cost by the configured prices.", backend=backend).add(usage.cost)
+
+    def _count_end(self, operation: str, code: str) -> Counter:
+        about = "Requests that ended, by how."
+        found = self._ended[operation, code] = self._counters.counter(
+            "requests_total", about, operation=operation, code=code
+        )
+        return found
+
+    def _time_request(self, operation: str, backend: str) -> Histogram:
+        about = "Seconds from a request's arrival to its answer."
+        found = self._took[operation, backend] = self._counters.histogram(
+            "request_seconds", about, operation=operation, backend=backend
+        )
+        return found
+
+    def _count_attempt(self, key: tuple[str, str, str]) -> tuple[Counter, Histogram]:
+        backend, outcome, code = key
+        about = "Attempts at a backend, by outcome and error."
+        count = self._counters.counter("attempts_total", about, backend=backend, outcome=outcome, code=code)
+        about = "Seconds that an attempt took, however it ended."
+        found = self._attempts[key] = (count, self._counters.histogram("attempt_seconds", about, backend=backend))
+        return found
+
+    def _count_tokens(self, key: tuple[str, str, bool]) -> Counter:
+        backend, direction, estimated = key
+        about = "Tokens used; estimated where the backend gave no count."
+        labels = {"backend": backend, "direction": direction, "estimated": str(estimated).lower()}
+        found = self._tokens[key] = self._counters.counter("tokens_total", about, **labels)
+        return found
