@@ -11,7 +11,7 @@ from typing import Final
 
 from spear.hostcall import _binding as native
 
-TICK_S: Final = 0.004
+TICK_S: Final = 0.002
 LINGER_S: Final = 0.25  # a thread start costs more than a guest start, so the thread outlives its last guest a little
 
 
