@@ -102,7 +102,7 @@ class Runtime:
         """Ask once. Waits for the answer, at most as long as the request's `timeout_ms` or the host's default.
 
         Everything that goes wrong is an error in the envelope; `.unwrap()` raises it. A caller that is cancelled sees
-        Trio's Cancelled, and the backend's connection is closed.
+        Trio's Cancelled at once; the backend's turn is cancelled with it and closes its connection.
         """
         request = with_requirements(request)
         response = await ask_router(self._router, request)

@@ -31,6 +31,8 @@ from .router import Explanation
 if TYPE_CHECKING:
     from .hostcall import Execution
 
+__all__ = ["BlockingRuntime", "open_runtime"]
+
 T = TypeVar("T")
 
 

@@ -115,6 +115,8 @@ def fill_usage(usage: Usage, request: ChatRequest, result: ChatResult) -> Usage:
     sent = usage.output_tokens
     if sent is None:
         sent = _quarter(sum(_characters(choice.message) for choice in result.choices if choice.message))
+    if not usage.model_fields_set:  # the usual case; a fresh model costs half of a copy
+        return Usage(input_tokens=received, output_tokens=sent, estimated=True)
     return usage.model_copy(update={"input_tokens": received, "output_tokens": sent, "estimated": True})
 
 

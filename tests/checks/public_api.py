@@ -1,4 +1,4 @@
-"""The names that Spear promises: `python -m tests.checks.public_api` compares them with public_api.txt beside this file.
+"""The names that Spear promises, compared by `python -m tests.checks.public_api` with public_api.txt beside it.
 
 A difference is an API change: run with `--write` and let the diff be reviewed.
 """
