@@ -6,7 +6,7 @@ Map, from the outside in:
     _module        bytes -> Module (checks, compile, imports)          _cache        compiled modules on disk
     _run           one execution, entry rules, outcome                 _execution    its result; GuestTask
     _termination   the handle that ends a guest                        _errors       what load and run raise
-    _guest         the state of one guest                              _limits       what it may use
+    _guest         the state of one guest; _endings how it ends        _limits       what it may use
 
     _table         every import: name, signature, function             _linker       its C callbacks
     _basic         time, random, sleep, log                            _log          log ring

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import trio
 import wasmtime
@@ -57,7 +57,7 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
     def __init__(
         self,
         *,
-        cache_directory: Path | str | None = "default",
+        cache_directory: Path | Literal["default"] | None = "default",
         limits: Limits | None = None,
     ) -> None:
         self._cache_directory = default_directory() if cache_directory == "default" else cache_directory
@@ -75,7 +75,7 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
         self._disk: DiskCache | None = None
         if self._cache_directory is not None:
             tag = f"wasmtime{metadata.version('wasmtime')}-{SETTINGS}"
-            self._disk = await trio.to_thread.run_sync(DiskCache, Path(self._cache_directory), tag)
+            self._disk = await trio.to_thread.run_sync(DiskCache, self._cache_directory, tag)
         self._open = True
         return self
 

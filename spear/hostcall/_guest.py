@@ -7,6 +7,7 @@ from ctypes import byref
 from spear.hostcall import _binding as native
 from spear.hostcall._capture import Capture
 from spear.hostcall._chat_port import ChatPort
+from spear.hostcall._endings import Stopped
 from spear.hostcall._fds import FdTable
 from spear.hostcall._fiber import Fiber, Runtime
 from spear.hostcall._limits import Limits
@@ -14,18 +15,6 @@ from spear.hostcall._log import LogRing
 from spear.hostcall._memory import GuestMemory
 from spear.hostcall._usage import Usage
 from spear.hostcall._wasi_files import StdFds
-
-
-class Exited(Exception):
-    """The guest ended itself by proc_exit."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class Stopped(Exception):
-    """The guest was told to end, and a hostcall trapped because of it."""
 
 
 class Guest:
@@ -92,9 +81,6 @@ class Guest:
         text = self.stop_text or ""
         self.log.add("warn", text)
         return Stopped(text)
-
-    def exited(self, code: int) -> Exited:
-        return Exited(code)
 
     def close(self) -> None:
         self.fds.close_all()

@@ -9,8 +9,9 @@ import trio
 
 from spear.hostcall import _binding as native
 from spear.hostcall._call import Trapped
+from spear.hostcall._endings import Exited, Stopped
 from spear.hostcall._execution import Execution, Status
-from spear.hostcall._guest import Exited, Guest, Stopped
+from spear.hostcall._guest import Guest
 from spear.hostcall._module import Entry, Module
 from spear.hostcall._termination import Termination
 

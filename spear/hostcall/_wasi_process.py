@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from spear.hostcall._endings import Exited
 from spear.hostcall._wasi_errno import BADF, INVAL, NOTSUP, SUCCESS
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ async def sched_yield(guest: Guest) -> int:
 
 
 def proc_exit(guest: Guest, code: int) -> int:
-    raise guest.exited(code & 0xFFFF_FFFF)
+    raise Exited(code & 0xFFFF_FFFF)
 
 
 def proc_raise(guest: Guest, signal: int) -> int:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spear.hostcall import ChatReply, ChatSnapshot, Limits
-from spear.hostcall._guest import Exited, Stopped
+from spear.hostcall._endings import Exited, Stopped
 from spear.hostcall._guest_tool import Arena, ToolFailed, plan_arena
 from spear.hostcall._session import ChatSession
 from spear.hostcall._tool_plan import loop_limits, requested_calls

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from spear.hostcall import Limits
 from spear.hostcall._capture import Capture
-from spear.hostcall._guest import Exited
+from spear.hostcall._endings import Exited
 from spear.hostcall._table import TABLE, WASI
 from tests.spear.hostcall.probe import PAGE, Probe, open_probe, thunk_module
 
