@@ -86,6 +86,7 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
         if self._ticker.guests:
             raise RuntimeError(f"{self._ticker.guests} guests still run; their `run` calls must end before the engine")
         self._modules.clear()
+        self._linker.close()
         self._ticker.close()
 
     @property

@@ -82,6 +82,11 @@ class Runtime:
         self.continuation: Final = native.CONTINUE(resume)
         self.finalizer: Final = native.FINALIZE(finalize)
 
+    def forget(self, guest: Guest) -> None:
+        """Do not keep a guest that has ended."""
+        if getattr(self, "current", None) is guest:
+            del self.current
+
 
 class _Frame:
     """One suspended hostcall."""
@@ -163,6 +168,7 @@ class Fiber:
         store, self._store = self._store, None
         if store is not None:
             native.store_delete(store)
+            self._runtime.forget(self._guest)
             del self._guest  # they refer to each other
 
     async def _outermost(self, call: Call) -> None:

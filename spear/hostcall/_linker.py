@@ -138,7 +138,9 @@ _VAL_TYPES: Final = {"i": ValType.i32, "I": ValType.i64}
 
 
 class Linker:
-    """Owns the wasmtime linker and the callbacks it refers to. Keep it as long as any store lives."""
+    """Owns the wasmtime linker and the callbacks. `close` frees the former; modules prepared by it still refer to the
+    callbacks, so whoever has such a module keeps this object.
+    """
 
     def __init__(self, engine: Engine, runtime: Runtime, table: Iterable[Hostcall]) -> None:
         self.address: int = native.linker_new(native.pointer_value(engine))
