@@ -33,7 +33,7 @@ guests: .venv/.runtime
 	$(BIN)/python -m spear.guests.rebuild --check
 
 docs: .venv/.docs
-	$(BIN)/zensical build --clean
+	$(BIN)/zensical build --clean --strict
 
 clean:
 	rm -rf .venv site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
