@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import wasmtime
+from hypothesis import HealthCheck, settings
 
 from spear.hostcall import ChatReply, ChatSnapshot, GuestEngine, GuestTask, Limits
 from spear.hostcall import _binding as native
@@ -19,6 +20,9 @@ from spear.hostcall._capture import Capture
 from spear.hostcall._guest import Guest
 from spear.hostcall._log import LogRing
 from spear.hostcall._table import TABLE, Hostcall
+
+# Time says nothing about correctness on a machine that is shared.
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 PAGE = 65536
 TASK = GuestTask("probe")

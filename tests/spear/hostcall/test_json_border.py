@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spear.hostcall._json import MAX_DEPTH, Malformed, dump, parse
+from tests.spear.hostcall.probe import RELAXED
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 VALUES = st.recursive(
@@ -20,6 +21,7 @@ VALUES = st.recursive(
 )
 
 
+@RELAXED
 @given(VALUES)
 def test_out_is_compact_sorted_and_value_equal(value: Any):
     raw = dump(value)
@@ -38,6 +40,7 @@ def has_float(value: Any) -> bool:
     return isinstance(value, float) or (isinstance(value, list) and any(map(has_float, value)))
 
 
+@RELAXED
 @given(st.binary(max_size=60) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "replace")))
 def test_any_bytes_are_a_value_or_malformed(raw: bytes):
     try:
@@ -47,6 +50,7 @@ def test_any_bytes_are_a_value_or_malformed(raw: bytes):
     dump(value)
 
 
+@RELAXED
 @given(VALUES)
 def test_what_the_standard_library_writes_is_read(value: Any):
     def without_huge(one: Any) -> Any:

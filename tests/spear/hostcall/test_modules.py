@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 import wasmtime
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spear.hostcall import (
@@ -28,7 +28,7 @@ from spear.hostcall import _module as module_file
 from spear.hostcall._cache import DiskCache, default_directory
 from spear.hostcall._platform import check_platform
 from tests.spear.hostcall.guests import ENTRIES
-from tests.spear.hostcall.probe import Scripted, success, thunk_module, wants
+from tests.spear.hostcall.probe import RELAXED, Scripted, success, thunk_module, wants
 
 TASK = GuestTask("t")
 START = '(func (export "_start"))'
@@ -166,7 +166,7 @@ async def test_odd_tables_are_no_tools(name: str):
     assert asked[1].messages[-1]["content"] == '{"error":{"code":"tool_exec_failed","message":"tool rc: -5"}}'
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(RELAXED, max_examples=150)
 @example(at=8, byte=0, cut=0)
 @given(at=st.integers(8, len(ENTRIES) - 1), byte=st.integers(0, 255), cut=st.integers(0, 40))
 def test_damaged_modules_are_refused_or_run(at: int, byte: int, cut: int):

@@ -16,7 +16,7 @@ from spear.hostcall._guest_tool import Arena, ToolFailed, plan_arena
 from spear.hostcall._session import ChatSession
 from spear.hostcall._tool_plan import loop_limits, requested_calls
 from spear.hostcall._tool_schema import tool_name
-from tests.spear.hostcall.probe import PAGE, Probe, Scripted, open_probe, success, wants
+from tests.spear.hostcall.probe import PAGE, RELAXED, Probe, Scripted, open_probe, success, wants
 
 TOOL = "(param $args i32) (param $len i32) (param $out i32) (param $cap i32) (result i32)"
 ECHO = """(memory.copy (local.get $out) (local.get $args) (local.get $len))
@@ -202,6 +202,7 @@ def test_arena_vector():
     assert plan_arena(1000, 131_072, 14, 65_536) == Arena(1000, 1016, 65_536, 1016 + 65_536)
 
 
+@RELAXED
 @given(st.integers(-10, 300), st.integers(-10, 300), st.integers(0, 100), st.integers(0, 100))
 def test_arena_parts_are_inside_and_apart(base: int, length: int, args_len: int, max_output: int):
     rc = 0
@@ -385,18 +386,21 @@ JSON = st.recursive(
 )
 
 
+@RELAXED
 @given(st.dictionaries(st.sampled_from(["choices", "message"]), JSON))
 def test_any_body_is_understood_or_final(body: dict[str, Any]):
     for call in requested_calls(body):
         assert all(isinstance(one, str) for one in (call.id, call.type, call.name, call.arguments))
 
 
+@RELAXED
 @given(JSON)
 def test_any_tool_text_has_a_name_or_none(value: Any):
     name = tool_name(json.dumps(value))
     assert name is None or name
 
 
+@RELAXED
 @given(
     st.dictionaries(
         st.sampled_from(["max_iterations", "max_total_tool_calls", "max_tool_calls", "max_tool_output_bytes"]), JSON
