@@ -39,7 +39,7 @@ current_cell: ContextVar[Cell[Any] | None] = ContextVar("actors.current_cell", d
 class Cell(Generic[M]):
     __slots__ = (
         "_exit_event", "_gone_event", "actor", "alive", "askable", "cancelled_at", "cancelled_turns", "context",
-        "crash", "crashed", "discarded", "exit", "failures", "final", "handled", "hard", "incarnation",
+        "crash", "crashed", "discarded", "exit", "failures", "fatal", "final", "handled", "hard", "incarnation",
         "last_error", "leaving", "loops", "mailbox", "nursery", "owner", "path", "ref", "rejected", "rejects",
         "restarting", "restarts", "scope", "skipped", "spec", "start_error", "started_at", "started_event", "status",
         "streamable", "supervisors", "task", "tellable", "was_started", "watchers",
@@ -81,6 +81,7 @@ class Cell(Generic[M]):
         self.context: contextvars.Context | None = None
         self.loops: list[Loop] = []
         self.crash: Exception | None = None
+        self.fatal: BaseException | None = None  # a KeyboardInterrupt or so that ended a turn
         self.started_at = math.nan
         self.cancelled_at = math.inf
         self.was_started = False  # its lifespan has been entered
@@ -93,7 +94,7 @@ class Cell(Generic[M]):
         self.incarnation += 1
         self.status = "starting"
         self.alive = True
-        self.crash = None
+        self.crash = self.fatal = None
         self.was_started = self.leaving = self.hard = False
         self.cancelled_at = math.inf
         self.scope = trio.CancelScope(shield=True)
@@ -119,6 +120,10 @@ class Cell(Generic[M]):
             self.owner._passed_through(self)
             raise
         self._gone()
+        if self.fatal is not None:
+            # The lifespan's exit was cancelled on its way out, and its Cancelled took the place of this.
+            self.owner._passed_through(self)
+            raise self.fatal
         self.owner._ended(self, merge(self.crash, error))
 
     def _make(self) -> Actor[M]:

@@ -147,8 +147,16 @@ class Loop:
         else:
             cell.cancelled_turns += 1
             answer = cell.stopped()
-            if not isinstance(exc, (trio.Cancelled, BaseExceptionGroup)):
+            if _is_fatal(exc):
                 # KeyboardInterrupt and the like: cancel the block before the asker, who may stand in it, is told
+                cell.fatal = exc
                 cell.owner._nursery.cancel_scope.cancel()
         if ask is not None:
             ask.fail(answer)
+
+
+def _is_fatal(exc: BaseException) -> bool:
+    """Whether there is more in it than cancellations and errors."""
+    if isinstance(exc, BaseExceptionGroup):
+        return any(_is_fatal(inner) for inner in exc.exceptions)
+    return not isinstance(exc, (trio.Cancelled, Exception))
