@@ -20,6 +20,7 @@ from actors import (
     Node,
     Ref,
     Spec,
+    StartFailed,
     Supervisor,
     SupervisorClosed,
     open_supervisor,
@@ -326,6 +327,7 @@ async def open_runtime(
 
     Raises:
         ConfigError: with everything that is wrong in it; nothing was started then.
+        RoutingError: a backend could not be opened (backend_unavailable); what was started has been stopped.
     """
     if not isinstance(config, Config):
         config = load_config(config)
@@ -338,9 +340,13 @@ async def open_runtime(
             name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
         ) as supervisor:
             runtime = Runtime(config, desk, supervisor, counters, observer)
-            await supervisor.start(
-                Spec(name="backends", factory=lambda: Backends(generation, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
+            backends = Spec(
+                name="backends", factory=lambda: Backends(generation, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS
             )
+            try:
+                await supervisor.start(backends)
+            except StartFailed as failed:
+                raise failed.__cause__ or failed from None
             runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
             yield runtime
 

@@ -14,11 +14,12 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Never
 
-from actors import Actor, Context, Request, Spec, Supervisor, open_supervisor
+from actors import Actor, Context, Request, Spec, StartFailed, Supervisor, open_supervisor
 
 from .config import GuestLimits
 from .ir import ErrorCode, RoutingError, SpearError, make_error
-from .router import Generation
+from .router import Generation, Instance
+from .secrets import Redactor
 
 if TYPE_CHECKING:
     from .hostcall import Execution, GuestEngine
@@ -34,10 +35,22 @@ class Backends(Actor[Never]):
     @asynccontextmanager
     async def lifespan(self, ctx: Context[Never]) -> AsyncIterator[None]:
         usable = [instance for instance in self._generation.instances if instance.reason is None]
-        async with open_supervisor(name="instances", intensity=5 + len(usable), period=30.0, stop="together") as sup:
+        # One instance that crashes for ever comes to nine restarts in 30 s, as its backoff grows; it must not take its
+        # siblings down.
+        intensity = 10 * max(1, len(usable))
+        async with open_supervisor(name="instances", intensity=intensity, period=30.0, stop="together") as sup:
             for instance in usable:
-                instance.ref = await sup.start(self._generation.spec(instance, drain=self._drain))
+                try:
+                    instance.ref = await sup.start(self._generation.spec(instance, drain=self._drain))
+                except StartFailed as failed:
+                    raise self._not_opened(instance, failed.__cause__ or failed) from None
             yield
+
+    def _not_opened(self, instance: Instance, cause: BaseException) -> RoutingError:
+        """The cause in one line; an adapter's text may hold anything, so it is redacted."""
+        text = Redactor(self._generation.config.secrets)(f"{type(cause).__name__}: {cause}").partition("\n")[0]
+        message = f"backend {instance.name} cannot be opened: {text}"
+        return RoutingError(make_error(ErrorCode.BACKEND_UNAVAILABLE, message))
 
 
 @dataclass(frozen=True, slots=True)

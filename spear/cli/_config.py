@@ -12,7 +12,7 @@ import click
 from spear.config import FILE_NAME, Config, Route, default_config, find_config, load_config
 from spear.ir import ConfigError, Problem
 
-from ._output import json_option, print_json, table
+from ._output import config_option, json_option, print_json, table
 from ._signals import EXIT_USAGE
 
 if TYPE_CHECKING:
@@ -26,9 +26,10 @@ def config() -> None:
 
 @config.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@config_option
 @json_option
 @click.pass_context
-def check(context: click.Context, file: Path | None, as_json: bool) -> None:
+def check(context: click.Context, file: Path | None, config_path: Path | None, as_json: bool) -> None:
     """Say what FILE means, or everything that is wrong with it.
 
     Without FILE: the one that every command would use. Starts nothing and connects to nothing; looks whether the
@@ -36,7 +37,7 @@ def check(context: click.Context, file: Path | None, as_json: bool) -> None:
     """
     from spear.router import build_generation
 
-    found = find_config(file, os.environ, Path.cwd())
+    found = find_config(file or config_path, os.environ, Path.cwd())
     try:
         loaded = load_config(found) if found is not None else default_config()
         generation = build_generation(loaded)

@@ -66,6 +66,13 @@ def print_json(value: object) -> None:
     click.echo(dump_json(value))
 
 
+def printable(text: str) -> str:
+    """A guest's text for a terminal: nothing that the terminal would obey, further lines set in, so that none of them
+    looks like one of ours."""
+    clean = (c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(clean).replace("\n", "\n    ")
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Left-aligned columns, cut to the terminal's width where there is one."""
     if not rows:

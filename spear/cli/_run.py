@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
+import trio
 
 from spear.ir import GuestError
 
-from ._output import Seconds, choose_config, config_option, json_option, print_json, progress
+from ._output import Seconds, choose_config, config_option, json_option, print_json, printable, progress
 from ._signals import run_command
 
 if TYPE_CHECKING:
-    from spear.hostcall import Execution, LogRecord
+    from spear.hostcall import ByteSink, Execution, LogRecord, LogSink, Status
 
 EXIT_TIMEOUT = 124
 EXIT_TRAP = 125
@@ -69,38 +71,24 @@ async def _run(
 
     began = time.perf_counter()
     config = choose_config(config_path, quiet=as_json)
-    async with open_runtime(config) as runtime, progress(f"running {guest.name}") as quiet:
-
-        def log(record: LogRecord) -> None:
-            quiet()
-            click.echo(f"[{record.level}] {record.message.rstrip()}", err=True)
-
-        def out(data: bytes) -> None:
-            quiet()
-            click.echo(data, nl=False)
-
-        def err(data: bytes) -> None:
-            quiet()
-            click.echo(data, err=True, nl=False)
-
-        try:
+    try:
+        async with open_runtime(config) as runtime, progress(f"running {guest.name}") as quiet:
+            live: _Live = {} if as_json else _live(quiet)
             execution = await runtime.run_guest(
-                guest,
-                entry=entry,
-                timeout_s=timeout or None,
-                task=Task(id=task_id) if task_id else None,
-                on_log=None if as_json else log,
-                on_stdout=None if as_json else out,
-                on_stderr=None if as_json else err,
+                guest, entry=entry, timeout_s=timeout or None, task=Task(id=task_id) if task_id else None, **live
             )
-        except NotAModule as error:
-            return _failed_start(error.error.message, EXIT_NOT_A_MODULE, as_json, began)
-        except GuestError as error:
-            return _failed_start(error.error.message, EXIT_TRAP, as_json, began)
-        except OSError as error:
-            if error.filename is None:  # not the guest's file: our own output cannot be written
-                raise
-            return _failed_start(f"{guest}: cannot be read: {error.strerror}", EXIT_NOT_A_MODULE, as_json, began)
+    except trio.Cancelled:
+        if as_json:
+            print_json(as_machines_read(_no_execution("terminated", "interrupted", began)))
+        raise
+    except NotAModule as error:
+        return _failed_start(error.error.message, EXIT_NOT_A_MODULE, as_json, began)
+    except GuestError as error:
+        return _failed_start(error.error.message, EXIT_TRAP, as_json, began)
+    except OSError as error:
+        if error.filename is None:  # not the guest's file: our own output cannot be written
+            raise
+        return _failed_start(f"{guest}: cannot be read: {error.strerror}", EXIT_NOT_A_MODULE, as_json, began)
     if as_json:
         print_json(as_machines_read(execution))
     elif execution.error_message:
@@ -108,6 +96,30 @@ async def _run(
     elif execution.output:
         click.echo(execution.output)
     return exit_code(execution)
+
+
+class _Live(TypedDict, total=False):
+    on_log: LogSink
+    on_stdout: ByteSink
+    on_stderr: ByteSink
+
+
+def _live(quiet: Callable[[], None]) -> _Live:
+    """What prints a guest's log and output as they come; `quiet` takes the progress line away first."""
+
+    def log(record: LogRecord) -> None:
+        quiet()
+        click.echo(f"[{record.level}] {printable(record.message.rstrip())}", err=True)
+
+    def out(data: bytes) -> None:
+        quiet()
+        click.echo(data, nl=False)
+
+    def err(data: bytes) -> None:
+        quiet()
+        click.echo(data, err=True, nl=False)
+
+    return {"on_log": log, "on_stdout": out, "on_stderr": err}
 
 
 def exit_code(execution: Execution) -> int:
@@ -131,25 +143,29 @@ def as_machines_read(execution: Execution) -> dict[str, Any]:
 
 
 def _failed_start(message: str, code: int, as_json: bool, began: float) -> int:
-    from spear.hostcall import Execution, Usage
-
     if as_json:
-        never_ran = Execution(
-            status="failed",
-            exit_code=None,
-            output="",
-            error_message=message,
-            execution_id="",
-            duration_ms=(time.perf_counter() - began) * 1000,
-            logs=(),
-            logs_dropped=0,
-            stdout="",
-            stderr="",
-            stdout_dropped=0,
-            stderr_dropped=0,
-            usage=Usage(),
-        )
-        print_json(as_machines_read(never_ran))
+        print_json(as_machines_read(_no_execution("failed", message, began)))
     else:
         click.echo(f"spear: {message}", err=True)
     return code
+
+
+def _no_execution(status: Status, message: str, began: float) -> Execution:
+    """What is said of a guest that did not start, or was cut off before its end."""
+    from spear.hostcall import Execution, Usage
+
+    return Execution(
+        status=status,
+        exit_code=None,
+        output="",
+        error_message=message,
+        execution_id="",
+        duration_ms=(time.perf_counter() - began) * 1000,
+        logs=(),
+        logs_dropped=0,
+        stdout="",
+        stderr="",
+        stdout_dropped=0,
+        stderr_dropped=0,
+        usage=Usage(),
+    )

@@ -28,6 +28,7 @@ from spear.ir import (
     Usage,
     make_error,
 )
+from spear.telemetry import get_logger
 
 from ._decide import RETRY_HINT_MS, Plan
 from ._desk import Desk
@@ -37,6 +38,7 @@ from ._instance import Instance
 from ._routes import find_route
 from ._usage import settle_usage
 
+_log = get_logger("spear.router")
 Outcome = Literal["ok", "failed", "refused", "superseded", "cancelled"]
 FIRST_EVENT_S: Final = 60.0
 """The first-event clock where the configuration leaves it to the router."""
@@ -222,7 +224,16 @@ class Course:
         return error.model_copy(update=update)
 
     def ended(self, error: CanonicalError) -> None:
+        """A failure is counted, and the host's log has what callers do not get to see: who was refused, and why."""
         self.desk.counts.failed(error.code)
+        _log.info(
+            "request_failed",
+            request_id=self.request.request_id,
+            code=error.code.value,
+            message=error.message,
+            rejected=error.rejected_reasons,
+            attempts=[f"{each.backend}: {each.error_code or each.outcome}" for each in error.attempts],
+        )
 
     def failure(self) -> ResponseEnvelope:
         error = self.error()

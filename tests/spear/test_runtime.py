@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import spear
-from actors import Instrument, StartFailed
+from actors import Instrument
 from spear.backends import Answer
 from spear.hostcall import LinkError, NotAModule
 from spear.ir import (
@@ -426,7 +426,7 @@ async def test_a_backend_that_cannot_open_is_a_failure_to_open():
     async with nothing_left():
         with (
             trio.fail_after(10),
-            pytest.raises(StartFailed, match="c did not start: OSError: no such device"),
+            pytest.raises(RoutingError, match="backend c cannot be opened: OSError: no such device"),
         ):
             async with spear.open_runtime(source, kinds={"closed": Closed()}):
                 raise AssertionError("opened")
