@@ -105,7 +105,7 @@ class Runtime:
         Everything that goes wrong is an error in the envelope; `.unwrap()` raises it. A caller that is cancelled sees
         Trio's Cancelled at once; the backend's turn is cancelled with it and closes its connection.
         """
-        request = with_requirements(request)
+        request = with_requirements(_envelope(request))
         response = await ask_router(self._router, request)
         self._observe(request, response)
         return response
@@ -117,7 +117,7 @@ class Runtime:
         Entering waits until a backend has begun to answer; a failure before that raises its `SpearError`. The events
         end with exactly one `completed` or `error`. Leaving the block early closes the backend's connection.
         """
-        request = with_requirements(request, stream=True)
+        request = with_requirements(_envelope(request), stream=True)
         began = False
         try:
             async with (
@@ -153,7 +153,7 @@ class Runtime:
         *,
         entry: str = "",
         timeout_s: float | Literal["configured"] | None = "configured",
-        task: Task | None = None,
+        task: Task | str | None = None,
         on_log: LogSink | None = None,
         on_stdout: ByteSink | None = None,
         on_stderr: ByteSink | None = None,
@@ -169,8 +169,8 @@ class Runtime:
         Args:
             entry: the exported function to call; "" = `_start`, else `main`.
             timeout_s: wall-clock seconds above 0; None = no limit, by default the configuration's `guests.timeout_s`.
-            task: whose rights it has; by default those of the `[[spear.tasks]]` entry named like the file's stem, if
-                there is one, else all.
+            task: whose rights it has, by itself or by its id; by default those of the `[[spear.tasks]]` entry named
+                like the file's stem, if there is one, else all.
             handle: a `spear.hostcall.Termination`, to end this run from elsewhere.
         """
         limit_s = self.config.guests.timeout_s if timeout_s == "configured" else timeout_s
@@ -215,7 +215,7 @@ class Runtime:
 
     def explain(self, request: RequestEnvelope) -> Explanation:
         """How `request` would be routed now, and why. Sends nothing, changes nothing, never waits."""
-        return self._desk.explain(with_requirements(request))
+        return self._desk.explain(with_requirements(_envelope(request)))
 
     def backends(self) -> list[dict[str, Any]]:
         """Every configured instance with its state: "running", or why it is not usable. No addresses, no keys."""
@@ -273,7 +273,9 @@ class Runtime:
             "operations": sorted(features),
         }
 
-    def _task(self, source: Path | bytes, task: Task | None) -> Task:
+    def _task(self, source: Path | bytes, task: Task | str | None) -> Task:
+        if isinstance(task, str):
+            task = Task(id=task)
         if task is None:
             task = Task(id=(source.stem if isinstance(source, Path) else "guest")[:TASK_ID_CHARACTERS])
         configured = self._desk.generation.tasks.get(task.id)
@@ -305,7 +307,7 @@ class Runtime:
 
 @asynccontextmanager
 async def open_runtime(
-    config: Config | Path | str | Mapping[str, Any],
+    config: Config | Path | str | Mapping[str, Any] | None = None,
     *,
     instruments: Sequence[Instrument] = (),
     observer: Observer | None = None,
@@ -318,7 +320,7 @@ async def open_runtime(
     cancelled. Installs no signal handlers, touches no global state, and opens no connection before the first request.
 
     Args:
-        config: a `Config`, the path of a TOML file, or a mapping of the same shape.
+        config: a `Config`, the path of a TOML file, or a mapping of the same shape; None = one embedded stub.
         instruments: see `actors.Instrument`.
         observer: called with every finished request and its response; what it raises is raised from the call.
         seed: makes the router's choices repeatable.
@@ -329,6 +331,7 @@ async def open_runtime(
         ConfigError: with everything that is wrong in it; nothing was started then.
         RoutingError: a backend could not be opened (backend_unavailable); what was started has been stopped.
     """
+    _check_loop()
     if not isinstance(config, Config):
         config = load_config(config)
     generation = build_generation(config, find_kind=_finder(kinds or {}))
@@ -349,6 +352,21 @@ async def open_runtime(
                 raise failed.__cause__ or failed from None
             runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
             yield runtime
+
+
+def _check_loop() -> None:
+    try:
+        trio.lowlevel.current_trio_token()
+    except (RuntimeError, AttributeError):  # no loop; under asyncio Trio meets a context that is not its own
+        message = "open_runtime needs Trio: use trio.run(main); from asyncio or threads use spear.blocking.open_runtime"
+        raise RuntimeError(message) from None
+
+
+def _envelope(request: object) -> RequestEnvelope:
+    if not isinstance(request, RequestEnvelope):
+        kind = type(request).__name__
+        raise TypeError(f"a RequestEnvelope is needed, not {kind}; spear.ir.validate_request makes one of JSON values")
+    return request
 
 
 def _actor_label(path: str) -> str:

@@ -27,6 +27,7 @@ from .backends import Kind
 from .config import Config
 from .ir import RequestEnvelope, ResponseEnvelope, StreamEvent
 from .router import Explanation
+from .telemetry import Counters
 
 if TYPE_CHECKING:
     from .hostcall import Execution
@@ -130,6 +131,11 @@ class BlockingRuntime:
         """As `Runtime.capabilities`."""
         return self._look(self._runtime.capabilities)
 
+    @property
+    def counters(self) -> Counters:
+        """As `Runtime.counters`; may be read from any thread."""
+        return self._runtime.counters
+
     def snapshot(self) -> Node:
         """As `Runtime.snapshot`."""
         return self._look(self._runtime.snapshot)
@@ -203,7 +209,7 @@ def _settle(awaited: Future[Any], ended: Future[None]) -> None:
 
 @contextmanager
 def open_runtime(
-    config: Config | Path | str | Mapping[str, Any],
+    config: Config | Path | str | Mapping[str, Any] | None = None,
     *,
     instruments: Sequence[Instrument] = (),
     observer: _runtime.Observer | None = None,
@@ -219,9 +225,12 @@ def open_runtime(
     ready: Future[BlockingRuntime] = Future()
     scope = trio.CancelScope()
     leave = trio.Event()
+    given_up = threading.Event()
 
     async def main() -> None:
         begun.set_result(trio.lowlevel.current_trio_token())
+        if given_up.is_set():  # whoever set it looked whether we had begun: one of the two has seen the other
+            scope.cancel()
         with scope:
             async with (
                 _runtime.open_runtime(
@@ -247,20 +256,21 @@ def open_runtime(
                 ready.set_exception(error)
 
     thread = threading.Thread(target=body, name="spear-runtime")
-    thread.start()
+    face: BlockingRuntime | None = None
+    # All of it inside: a KeyboardInterrupt may come at any point, also in the start of the thread, and must not leave
+    # behind one that nobody ends.
     try:
+        thread.start()
         face = ready.result()
-    except BaseException:  # a bad configuration, or a KeyboardInterrupt while it opens
-        with suppress(trio.RunFinishedError):
-            begun.result().run_sync_soon(scope.cancel)
-        thread.join()
-        raise
-    try:
         yield face
     finally:
-        face._closed = True
-        with suppress(trio.RunFinishedError):  # it crashed: `failure` has why
-            face._token.run_sync_soon(leave.set)
-        thread.join()
+        given_up.set()
+        if face is not None:
+            face._closed = True
+        if begun.done():
+            with suppress(trio.RunFinishedError):  # it has ended: `ready` or `failure` has why
+                begun.result().run_sync_soon(leave.set if face is not None else scope.cancel)
+        if thread.is_alive():
+            thread.join()
     if failure:
         raise failure[0]

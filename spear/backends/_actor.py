@@ -21,7 +21,7 @@ from spear.ir import ErrorCode, InternalError, RequestEnvelope, SpearError, make
 from spear.secrets import Redactor
 from spear.telemetry import get_logger
 
-from ._protocol import Adapter, Answer, Call, Host, Kind, StreamItem
+from ._protocol import Adapter, Answer, Call, Finished, Host, Kind, StreamItem
 
 _log = get_logger("spear.backends")
 
@@ -65,12 +65,17 @@ class BackendActor(Actor[BackendMessage]):
 
     async def handle(self, msg: BackendMessage, ctx: Context[BackendMessage]) -> Answer:
         with self._turn() as adapter:
-            return await adapter.invoke(msg.request, msg.call)
+            answer: object = await adapter.invoke(msg.request, msg.call)
+            if not isinstance(answer, Answer):  # the kind may be anybody's, and unchecked
+                raise TypeError(f"invoke() gave {type(answer).__name__}; an Answer is needed")
+            return answer
 
     async def handle_stream(self, msg: BackendMessage, out: Sink[StreamItem], ctx: Context[BackendMessage]) -> None:
         with self._turn() as adapter:
             async with adapter.stream(msg.request, msg.call) as items:
                 async for item in items:
+                    if isinstance(item, Finished) and not isinstance(item.answer, Answer):
+                        raise TypeError(f"Finished has {type(item.answer).__name__}; an Answer is needed")
                     await out.send(item)
 
     def observe(self) -> Mapping[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import shutil
@@ -39,8 +40,9 @@ def choose_config(path: Path | None, *, quiet: bool = False) -> Config:
     if found is not None:
         config = load_config(found)
         configure_logging(config.log.level, config.log.format)
-        for warning in config.warnings:
-            click.echo(f"spear: warning: {warning}", err=True)
+        if config.warnings and not quiet:
+            many = f"{len(config.warnings)} warnings" if len(config.warnings) > 1 else "a warning"
+            click.echo(f"spear: {many} about {found}; `spear config check` shows what", err=True)
         return config
     if not quiet:
         click.echo("spear: no configuration found; using the embedded stub (see `spear config init`)", err=True)
@@ -74,17 +76,21 @@ def printable(text: str) -> str:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Left-aligned columns, cut to the terminal's width where there is one."""
+    """Left-aligned columns. Where they are wider than the terminal, a block of lines for each row instead, so that
+    nothing is cut off."""
     if not rows:
         return "(none)"
     widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
-    lines = [
+    if sys.stdout.isatty() and sum(widths) + 2 * len(widths) - 2 > shutil.get_terminal_size().columns:
+        label = max(map(len, headings))
+        blocks = (
+            [f"{name.ljust(label)}  {cell}" for name, cell in zip(headings, row, strict=True) if cell] for row in rows
+        )
+        return "\n\n".join("\n".join(block) for block in blocks)
+    lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in (headings, ["─" * width for width in widths], *rows)
-    ]
-    if sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns
-        lines = [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
+    )
     return "\n".join(lines)
 
 
@@ -99,31 +105,39 @@ async def progress(what: str, *, after: float = 1.0) -> AsyncIterator[Callable[[
         return
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        scope = trio.CancelScope()
-        nursery.start_soon(_spin, what, after, scope)
+        spinner = _Spinner(what, after)
+        nursery.start_soon(spinner.run)
         try:
-            yield scope.cancel
+            yield spinner.end
         except Exception as error:  # noqa: BLE001 - carried out of the nursery bare, then raised
             failure = error
         finally:
-            scope.cancel()
+            spinner.end()
     if failure is not None:
         raise failure
 
 
-async def _spin(what: str, after: float, scope: trio.CancelScope) -> None:
-    began = trio.current_time()
-    shown = False
-    try:
-        with scope:
-            await trio.sleep(after)
-            turn = 0
-            while True:
-                shown = True
+class _Spinner:
+    def __init__(self, what: str, after: float) -> None:
+        self._what = what
+        self._after = after
+        self._scope = trio.CancelScope()
+        self._shown = False
+
+    async def run(self) -> None:
+        with self._scope:
+            began = trio.current_time()
+            await trio.sleep(self._after)
+            for turn in itertools.count():
                 seconds = trio.current_time() - began
-                click.echo(f"\r\x1b[K{_SPINNER[turn % len(_SPINNER)]} {what} · {seconds:.0f} s", err=True, nl=False)
-                turn += 1
+                sign = _SPINNER[turn % len(_SPINNER)]
+                self._shown = True
+                click.echo(f"\r\x1b[K{sign} {self._what} · {seconds:.0f} s", err=True, nl=False)
                 await trio.sleep(0.1)
-    finally:
-        if shown:
+
+    def end(self) -> None:
+        """Take the line away at once: the caller is about to print."""
+        self._scope.cancel()
+        if self._shown:
+            self._shown = False
             click.echo("\r\x1b[K", err=True, nl=False)

@@ -38,16 +38,16 @@ def _task_id(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option(
     "--timeout",
     type=Seconds(min=0),
-    default=300.0,
-    show_default=True,
     metavar="S",
-    help="Seconds until the guest is stopped; 0 = none.",
+    help="Seconds until the guest is stopped; 0 = none (default: guests.timeout_s of the configuration, 300).",
 )
 @click.option(
     "--task", metavar="ID", callback=_task_id, help="The task it runs as: [[spear.tasks]] (default: the file's stem)."
 )
 @json_option
-def run(guest: Path, config_path: Path | None, entry: str, timeout: float, task: str | None, as_json: bool) -> None:
+def run(
+    guest: Path, config_path: Path | None, entry: str, timeout: float | None, task: str | None, as_json: bool
+) -> None:
     """Run the WebAssembly module GUEST.
 
     Its stdout comes to stdout; its stderr and its log to stderr, as they come. With --json, exactly one line is
@@ -64,7 +64,7 @@ def run(guest: Path, config_path: Path | None, entry: str, timeout: float, task:
 
 
 async def _run(
-    guest: Path, config_path: Path | None, entry: str, timeout: float, task_id: str | None, as_json: bool
+    guest: Path, config_path: Path | None, entry: str, timeout: float | None, task_id: str | None, as_json: bool
 ) -> int:
     from spear import Task, open_runtime
     from spear.hostcall import NotAModule
@@ -75,7 +75,11 @@ async def _run(
         async with open_runtime(config) as runtime, progress(f"running {guest.name}") as quiet:
             live: _Live = {} if as_json else _live(quiet)
             execution = await runtime.run_guest(
-                guest, entry=entry, timeout_s=timeout or None, task=Task(id=task_id) if task_id else None, **live
+                guest,
+                entry=entry,
+                timeout_s="configured" if timeout is None else timeout or None,
+                task=Task(id=task_id) if task_id else None,
+                **live,
             )
     except trio.Cancelled:
         if as_json:

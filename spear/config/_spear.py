@@ -85,7 +85,12 @@ def _credential(
     values = only_known(report, values, path, ("name", "env", "file", "quota_group"), _later.CREDENTIAL)
     sources = [key for key in ("env", "file") if key in values]
     if len(sources) != 1:
-        report.add(path, f"has {'both' if sources else 'neither'} `env` and `file`; expected exactly one of them")
+        report.add(
+            path,
+            "has both `env` and `file`; expected one of them"
+            if sources
+            else "has no `env` and no `file`; expected one of them",
+        )
         return None
     kind = sources[0]
     place = values.pop(kind)

@@ -64,7 +64,7 @@ class ChatStreamDecoder:
         if not isinstance(chunk, dict):
             raise broken("a chunk of the stream is not an object")
         if chunk.get("error") is not None or chunk.get("object") == "error":
-            raise self._told(chunk)
+            raise told_error(chunk, "in the stream", self._clean)
         choices = chunk.get("choices")
         if choices is not None and not isinstance(choices, list):
             raise broken("a chunk's choices are not a list")
@@ -176,13 +176,15 @@ class ChatStreamDecoder:
             self._usage_told = True
             events.append(UsageEvent(usage=usage))
 
-    def _told(self, chunk: Wire) -> BackendError:
-        """An error that came inside the stream: the status was 200 already, so its code is all there is to go by."""
-        error = chunk.get("error")
-        text = self._clean(provider_error_text(error if error is not None else chunk))
-        code, failure = _classify(error if isinstance(error, dict) else chunk)
-        message = f"error in the stream: {text}" if text else "error in the stream"
-        return BackendError(make_error(code, message, operation=Operation.CHAT_COMPLETIONS), failure)
+
+def told_error(told: Wire, where: str, clean: Callable[[str], str]) -> BackendError:
+    """The error object that `told` is or has, found in the place `where`: the status was 200, so its code is all there
+    is to go by. `clean` takes out of its text what nobody may see."""
+    error = told.get("error")
+    text = clean(provider_error_text(error if error is not None else told))
+    code, failure = _classify(error if isinstance(error, dict) else told)
+    message = f"error {where}: {text}" if text else f"error {where}"
+    return BackendError(make_error(code, message, operation=Operation.CHAT_COMPLETIONS), failure)
 
 
 def _classify(error: Wire) -> tuple[ErrorCode, Failure]:

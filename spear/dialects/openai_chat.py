@@ -11,6 +11,7 @@ from ._openai_message import part_from_wire as part_from_wire
 from ._openai_message import part_to_wire as part_to_wire
 from ._openai_request import request_body as request_body
 from ._openai_stream import ChatStreamDecoder as ChatStreamDecoder
+from ._openai_stream import told_error as told_error
 from ._provider_text import one_line as one_line
 from ._provider_text import provider_error_text as provider_error_text
 from ._sse import SseDecoder as SseDecoder

@@ -163,6 +163,8 @@ def _message(generation: Generation, facts: Facts, found: Filtered) -> str:
             return f"no backend does {facts.operation.value}"
         case "capabilities":
             return "no backend has all that the request needs: " + _counted(found.rejected)
+        case "lists" | "rights" if facts.backend is not None:
+            return f"the named backend cannot take it: {found.rejected[facts.backend]}"
         case "lists" | "rights":
             return "no backend is left by the lists of the request and the rights of its task: " + _counted(
                 found.rejected

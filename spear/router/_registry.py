@@ -152,6 +152,8 @@ class _Build:
             kind.check(config)
         except ValueError as error:
             self.wrong(config.origin, "", str(error))
+        except Exception as bug:  # noqa: BLE001 -- a kind may be anybody's; one that is broken is one more problem
+            self.wrong(config.origin, "", f"the check of kind {config.kind!r} failed: {type(bug).__name__}")
 
     def check_routes(self) -> None:
         self.check_policy(self.config.origin, "default_policy", self.config.default_policy, POLICIES)
@@ -180,7 +182,8 @@ class _Build:
 
     def wrong(self, origin: Origin, key: str, message: str) -> None:
         path = ".".join(part for part in (origin.key, key) if part)
-        self.problems.append(Problem(origin.file, origin.line, path, message))
+        line = origin.line_of(key) if key else origin.line
+        self.problems.append(Problem(origin.file, line, path, message))
 
     def skip(self, config: InstanceConfig, reason: str, detail: str) -> None:
         self.skipped.append(

@@ -22,6 +22,7 @@ from spear.dialects.openai_chat import (
     one_line,
     request_body,
     result_from_body,
+    told_error,
 )
 from spear.egress import MAX_RESPONSE_BYTES, MAX_STREAM_BYTES
 from spear.ir import (
@@ -173,11 +174,15 @@ class OpenAIChatAdapter:
             if at_end:
                 raise truncated("the last event is incomplete") from None
             raise broken_answer(f"an event of the stream is not JSON: {error}") from None
-        if isinstance(value, dict) and ("error" in value or value.get("object") == "error"):
+        if isinstance(value, dict) and _has_error(value):
             return redacted(value, self._redact)
         return value
 
     def _answer(self, chat: ChatRequest, value: JsonValue) -> Answer:
+        if isinstance(value, dict) and not value.get("choices") and _has_error(value):
+            told = redacted(value, self._redact)
+            assert isinstance(told, dict)
+            raise told_error(told, "in an answer with status 200", one_line)
         result, usage = result_from_body(value)
         return self._finished(chat, result, usage, value)
 
@@ -189,6 +194,10 @@ class OpenAIChatAdapter:
             model=model if isinstance(model, str) else "",
             raw=raw if self._debug_raw else None,
         )
+
+
+def _has_error(value: dict[str, JsonValue]) -> bool:
+    return value.get("error") is not None or value.get("object") == "error"
 
 
 def _chat(request: RequestEnvelope) -> ChatRequest:
