@@ -134,7 +134,7 @@ class Route(Section):
 class RouterLimits(Section):
     """Bounds of the router itself."""
 
-    max_requests: Annotated[int, Field(ge=1)] = 1024
+    max_requests: Annotated[int, Field(ge=1)] = 8192
     """Requests in flight in all; more wait in the mailbox (`max_waiting`), then are `overloaded`."""
     max_waiting: Annotated[int, Field(ge=0)] = 1024
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3

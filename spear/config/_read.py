@@ -90,6 +90,9 @@ def _plain_table(table: Mapping[Any, Any], path: Path, report: Report) -> dict[s
         if not isinstance(key, str):
             report.add(path, f"has a key that is {describe(key)}; expected a string")
             continue
+        if not _is_text(key):
+            report.add(path, "has a key with a character that is no text (a lone surrogate)")
+            continue
         kept = _plain((*path, key), value, report)
         if kept is not None:
             plain[key] = kept
@@ -100,9 +103,7 @@ def _plain(path: Path, value: Any, report: Report) -> Any:
     if isinstance(value, Secret) and path[-1] == "base_url":
         return value
     if isinstance(value, str):
-        try:
-            str(value).encode()
-        except UnicodeEncodeError:
+        if not _is_text(value):
             report.add(path, "has a character that is no text (a lone surrogate)")
             return None
         return str(value)
@@ -121,6 +122,14 @@ def _plain(path: Path, value: Any, report: Report) -> Any:
         return [item for item in items if item is not None]
     report.add(path, f"is {describe(value)}; no setting takes that")
     return None
+
+
+def _is_text(value: str) -> bool:
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def describe(value: object) -> str:

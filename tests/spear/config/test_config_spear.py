@@ -272,7 +272,7 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         (STUB + "'sk-canary123' = 1", "5 spear.backends[0].(a key not shown): is not a known key"),
         (STUB + "'https://canary' = 1", "5 spear.backends[0].(a key not shown): is not a known key"),
         (STUB + "credentials = ['sk-canary']", "is not among [[spear.credentials]]; there is none"),
-        ("[[spear.credentials]]\nname = 'k'", "1 spear.credentials[0]: has neither `env` and `file`"),
+        ("[[spear.credentials]]\nname = 'k'", "1 spear.credentials[0]: has no `env` and no `file`"),
         ("[[spear.credentials]]\nname = 'k'\nenv='A'\nfile='b'", "1 spear.credentials[0]: has both `env` and `file`"),
         ("[[spear.credentials]]\nname='k'\nenv='sk-canary'", "3 spear.credentials[0].env: is not the name of an environ"),
         ("[[spear.credentials]]\nname = 'k'\nenv = 5", "3 spear.credentials[0].env: is 5; expected a string"),
@@ -372,3 +372,8 @@ def test_an_error_survives_pickling(tmp_path: Path) -> None:
         load(tmp_path, "[spear]\nx = 1\n")
     again: Any = pickle.loads(pickle.dumps(caught.value))
     assert again.problems == caught.value.problems
+
+
+def test_a_key_that_is_no_text_is_a_problem_like_any_other():
+    with pytest.raises(ConfigError, match="lone surrogate"):
+        load_config({"spear": {"backends": [{"name": "a", "kind": "stub", "options": {"deep": {"\ud800": 1}}}]}})
