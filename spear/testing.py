@@ -91,6 +91,11 @@ class FakeBackend:
     """
 
     def __init__(self, *steps: Step, repeat: bool = False) -> None:
+        for number, step in enumerate(steps):
+            if not (isinstance(step, str | Exception | Reply) or callable(step)):
+                raise TypeError(
+                    f"step {number} is {type(step).__name__}; it must be a str, Exception, Reply or callable"
+                )
         if repeat and not steps:
             raise ValueError("repeat needs at least one step")
         self.steps = steps

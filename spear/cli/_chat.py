@@ -9,6 +9,7 @@ import click
 from pydantic import JsonValue
 
 from spear.ir import (
+    CanonicalError,
     Completed,
     ContentDelta,
     ErrorEvent,
@@ -81,6 +82,8 @@ def chat(
         if as_json:
             print_json(response.model_dump(mode="json"))
             return 1 if response.result.error is not None else 0
+        if verbose and response.result.error is not None:
+            click.echo(tried(response.result.error), err=True)
         result = response.unwrap()
         click.echo(getattr(result, "text", ""))
         if verbose:
@@ -112,6 +115,8 @@ async def _stream(runtime: object, request: RequestEnvelope, as_json: bool, verb
                     code = _show(event, as_json, verbose)
         except SpearError as error:
             if not as_json:
+                if verbose:
+                    click.echo(tried(error.error), err=True)
                 raise
             print_json(ErrorEvent(error=error.error).model_dump(mode="json"))
             code = 1
@@ -131,6 +136,20 @@ def _show(event: StreamEvent, as_json: bool, verbose: bool) -> int:
         click.echo()
         raise error_to_exception(event.error)
     return 1 if isinstance(event, ErrorEvent) else 0
+
+
+def tried(error: CanonicalError) -> str:
+    """Who was asked in vain, and who was not asked and why: one line each."""
+    lines = [
+        f"— {each.backend}: {each.outcome}{f' ({each.error_code.value})' if each.error_code else ''}, "
+        f"{each.elapsed_ms:.1f} ms"
+        for each in error.attempts
+    ]
+    asked = {each.backend for each in error.attempts}
+    lines += [f"— {name}: {why}" for name, why in error.rejected_reasons.items() if name not in asked]
+    if error.retry_after_ms is not None:
+        lines.append(f"— worth another try in {error.retry_after_ms / 1000:g} s")
+    return "\n".join(lines) or "— nobody was asked"
 
 
 def footer(response: ResponseEnvelope) -> str:

@@ -141,8 +141,8 @@ def _as_json(found: Path | None, loaded: Config, generation: Generation) -> dict
 def _backend(instance: Instance, loaded: Config) -> dict[str, Any]:
     """What may be shown: neither the address nor the key."""
     written = instance.config
-    present = {each.name: each.value is not None for each in loaded.credentials}
-    keys = ", ".join(f"{name} ({'present' if present.get(name) else 'missing'})" for name in written.credentials)
+    present = {each.name: "present" if each.value else f"{each.source} missing" for each in loaded.credentials}
+    keys = ", ".join(f"{name} ({present.get(name, 'missing')})" for name in written.credentials)
     return {
         "name": written.name,
         "kind": written.kind,

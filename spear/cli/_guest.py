@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -34,7 +35,7 @@ def build(source: Path, output: Path | None) -> None:
         compiler = find_compiler()
         target = output or source.with_suffix(".wasm")
         click.echo(f"{source.name}: {compiler.identity}", err=True)
-        build_guest(source, target, compiler=compiler)
+        build_guest(source, target, compiler=compiler, on_warning=partial(click.echo, err=True))
     except GuestError as error:
         raise click.ClickException(error.error.message) from None
     except OSError as error:

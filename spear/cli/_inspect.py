@@ -90,6 +90,7 @@ def explain(request_file: BinaryIO, config_path: Path | None, as_json: bool) -> 
     "hi"}]}}
     """
     data = request_file.read()
+    name = getattr(request_file, "name", "stdin")
 
     async def main() -> int:
         from spear import SpearError, open_runtime
@@ -97,7 +98,7 @@ def explain(request_file: BinaryIO, config_path: Path | None, as_json: bool) -> 
         try:
             request = parse_request(data)
         except SpearError as error:
-            click.echo(f"spear: {request_file.name}: {error.error.message}", err=True)
+            click.echo(f"spear: {name}: {error.error.message}", err=True)
             return EXIT_USAGE
         async with open_runtime(choose_config(config_path, quiet=as_json)) as runtime:
             explanation = runtime.explain(request)

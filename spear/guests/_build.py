@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,12 +69,18 @@ def find_compiler() -> Compiler:
 
 
 def build(
-    source: Path, output: Path | None = None, *, compiler: Compiler | None = None, extra: Sequence[str] = ()
+    source: Path,
+    output: Path | None = None,
+    *,
+    compiler: Compiler | None = None,
+    extra: Sequence[str] = (),
+    on_warning: Callable[[str], None] | None = None,
 ) -> Path:
     """Compiles one C file to a guest, next to it unless `output` is given; spear.h is found without a flag.
 
     Blocks until the compiler ends. The output is replaced only by a complete module. `extra` are further flags for the
-    compiler. Raises GuestError: no such file, no compiler, or the compiler's own messages.
+    compiler. `on_warning` gets what a compiler said that succeeded all the same. Raises GuestError: no such file, no
+    compiler, or the compiler's own messages.
     """
     if not source.is_file():
         raise _error(f"no such file: {source}")
@@ -98,6 +104,8 @@ def build(
         done = _run(command, _BUILD_LIMIT_S)
         if done.returncode != 0 or not made.is_file():
             raise _error(f"{source.name} does not compile ({compiler.identity}):\n{done.stderr.strip()}")
+        if on_warning is not None and done.stderr.strip():
+            on_warning(done.stderr.strip())
         made.chmod(0o644)
         made.replace(output)
     return output

@@ -241,6 +241,21 @@ async def test_a_bug_ends_one_turn_and_no_other(
     assert answers == [ANSWER]
 
 
+@pytest.mark.parametrize("ask_it", [lambda ref: ref.ask(invoke()), consume], ids=["ask", "stream"])
+@pytest.mark.parametrize("wrong", ["a text", None, Finished(ANSWER)])
+async def test_what_is_no_answer_is_a_bug(
+    ask_it: Callable[[Ref[BackendMessage]], Any], wrong: Any, log_output: StringIO
+) -> None:
+    class Wrong(FakeKind):
+        async def invoke(self, request: Any, conditions: Any) -> Any:
+            return wrong
+
+    async with running(Wrong()) as ref:
+        with pytest.raises(InternalError, match="the adapter of backend one failed"):
+            await ask_it(ref)
+    assert f"{type(wrong).__name__}; an Answer is needed" in log_output.getvalue()
+
+
 async def test_leaving_cancels_the_adapter(autojump_clock: trio.testing.MockClock) -> None:
     kind = FakeKind(trio.sleep_forever)
     async with running(kind) as ref:

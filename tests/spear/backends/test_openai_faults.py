@@ -94,6 +94,12 @@ FAULTS = [
     Fault("huge body", {"huge_body_mib": 17}, ANSWER, ANSWER, says="response too large"),
     Fault("huge head", {"huge_headers_kib": 200}, ANSWER, ANSWER),
     Fault("no HTTP", {"bad_http": True}, ANSWER, ANSWER),
+    Fault("an error with status 200", {"body": '{"error":{"message":"no\\nroom","type":"overloaded"}}'}, ANSWER, ANSWER,
+          says="error in an answer with status 200: overloaded: no room"),
+    Fault("an error with status 200 and no choices", {"body": '{"choices":[],"error":{"message":"m","code":429}}'},
+          LIMITED, LIMITED, says="error in an answer with status 200: 429: m"),
+    Fault("an error object with status 200", {"body": '{"object":"error","message":"m: %s"}' % CANARY}, ANSWER, ANSWER,
+          says="error in an answer with status 200: m: [secret]"),
     Fault("compressed", {"headers": {"content-encoding": "gzip"}}, ANSWER, ANSWER),
 ]  # fmt: skip
 
@@ -124,6 +130,14 @@ async def test_fault(fault_server: FaultServer, fault: Fault, how: str) -> None:
             # The instance works on: the pool has kept nothing that is broken.
             await use(adapter, how, ask(), call())
         await fault_server.until(open=0, connections_open=0)
+
+
+@pytest.mark.parametrize("how", ["plain", "stream"])
+async def test_an_error_that_is_null_is_none(fault_server: FaultServer, how: str) -> None:
+    fault_server.script(body='{"choices":[{"index":0,"message":{"content":"x"}}],"error":null}')
+    with trio.fail_after(LIMIT):
+        async with adapter_to(fault_server.base_url) as adapter:
+            await use(adapter, how, ask(), call())
 
 
 def _nothing_leaks(error: BaseException, server: FaultServer) -> None:
