@@ -98,7 +98,7 @@ FAULTS = [
           says="error in an answer with status 200: overloaded: no room"),
     Fault("an error with status 200 and no choices", {"body": '{"choices":[],"error":{"message":"m","code":429}}'},
           LIMITED, LIMITED, says="error in an answer with status 200: 429: m"),
-    Fault("an error object with status 200", {"body": '{"object":"error","message":"m: %s"}' % CANARY}, ANSWER, ANSWER,
+    Fault("an error object with status 200", {"body": f'{{"object":"error","message":"m: {CANARY}"}}'}, ANSWER, ANSWER,
           says="error in an answer with status 200: m: [secret]"),
     Fault("compressed", {"headers": {"content-encoding": "gzip"}}, ANSWER, ANSWER),
 ]  # fmt: skip
