@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -70,7 +71,8 @@ class Stage:
         self.responses.clear()
         click.echo(f"\n{click.style(f' {self.scene_number} ', reverse=True)} {click.style(title, bold=True)}")
         if remark:
-            click.echo(click.style(f"    {remark}", dim=True))
+            width = shutil.get_terminal_size().columns
+            click.echo(click.style(click.wrap_text(remark, width, "    ", "    "), dim=True))
 
     def say(self, label: str, text: str, *, color: str | None = None) -> None:
         click.echo(f"    {click.style(label.ljust(12), dim=True)}{click.style(text, fg=color)}")
@@ -223,8 +225,8 @@ async def leaving(stage: Stage, runtime: Runtime, beta: DemoServer) -> None:
 
 
 async def crowd(stage: Stage, runtime: Runtime, beta: DemoServer) -> None:
-    stage.scene(f"{CROWD} guests at once", "one thread; beta takes half a second for each answer")
-    await beta.does(delay=0.5)
+    stage.scene(f"{CROWD} guests at once", "one thread; beta takes a second for each answer")
+    await beta.does(delay=1.0)
     done: list[Execution] = []
     began = trio.current_time()
 
@@ -234,13 +236,11 @@ async def crowd(stage: Stage, runtime: Runtime, beta: DemoServer) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(CROWD):
             nursery.start_soon(one)
-        await trio.sleep(0.35)
+        await trio.sleep(0.95)
         tree = runtime.snapshot()
     seconds = trio.current_time() - began
     fine = sum(execution.status == "completed" for execution in done)
-    stage.say(
-        "guests", f"{fine} of {CROWD} completed in {seconds:.2f} s; one after another it would be {CROWD * 0.5:.0f} s"
-    )
+    stage.say("guests", f"{fine} of {CROWD} completed in {seconds:.2f} s; one after another it would be {CROWD:.0f} s")
     stage.say("the tree", "in the middle of it:")
     for line in tree_lines(tree):
         click.echo(f"      {line}")
