@@ -22,6 +22,7 @@ FD_WRITE: Final = 2
 ABSOLUTE: Final = 1
 HANGUP: Final = 1
 BATCH: Final = 512  # subscriptions looked at between two checkpoints
+MAX_SUBSCRIPTIONS: Final = 4096  # INVAL beyond; what one call makes the host hold, and sort through at its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ async def poll_oneoff(guest: Guest, in_ptr: int, out_ptr: int, count: int, event
     memory.check(in_ptr, count * SUBSCRIPTION_BYTES)
     memory.check(out_ptr, count * EVENT_BYTES)
     memory.check(events_ptr, 4)
+    if count > MAX_SUBSCRIPTIONS:
+        return INVAL
     events: list[Event] = []
     timers: list[Timer] = []
     for i in range(count):

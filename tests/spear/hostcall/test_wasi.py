@@ -299,6 +299,17 @@ async def test_poll_oneoff_ranges():
         assert await probe.call("poll_oneoff", 64, 64, -1, 64) == INVAL
 
 
+async def test_poll_oneoff_takes_4096_subscriptions_and_no_more():
+    async with open_probe(pages=16) as probe:
+        for i in range(4097):
+            probe.put(4096 + 48 * i, fd_subscription(i, 2, 1))
+        assert await probe.call("poll_oneoff", 4096, 300_000, 4096, 64) == 0
+        assert probe.u32(64) == 4096
+        probe.put_u32(64, 7)
+        assert await probe.call("poll_oneoff", 4096, 300_000, 4097, 64) == INVAL
+        assert probe.u32(64) == 7
+
+
 async def test_an_hour_of_sleep_disturbs_nobody_and_ends_on_cancel():
     """wasmtime's own poll_oneoff holds the thread here; ours must not."""
     gaps: list[float] = []
