@@ -39,8 +39,9 @@ class Epoll(Entry):
         self.interest: dict[int, tuple[Entry, int]] = {}
 
     def set(self, entry: Entry, events: int) -> None:
-        self.interest[entry.fd] = (entry, events & ALL_BITS)
+        """Raises `Refused` (-12) when the guest has too many watches in all its epolls together."""
         self._table.watch(entry, self.fd)
+        self.interest[entry.fd] = (entry, events & ALL_BITS)
         self._table.touch()
 
     def remove(self, fd: int) -> None:

@@ -1,17 +1,19 @@
 """The table of virtual file descriptors of one guest.
 
 Numbers start at 1000 and are never used again. A closed entry stays as a tombstone that shows HUP, so that an epoll
-can report it; of the tombstones nobody watches the newest 65 536 are kept. Readiness is always computed from state.
+can report it; of the tombstones nobody watches the newest 65 536 are kept, and those that are watched are bounded by
+the cap on watches. Readiness is always computed from state.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any, Final, TypeVar
 
 import trio
 
 from spear.hostcall._errno import EBADF, ENOMEM, Refused
-from spear.hostcall._limits import CLOSED_FDS_KEPT
+from spear.hostcall._limits import CLOSED_FDS_KEPT, WATCHES
 
 FIRST_FD: Final = 1000
 IN: Final = 0x001
@@ -53,12 +55,14 @@ E = TypeVar("E", bound=Entry)
 class FdTable:
     """`changes` counts changes of readiness: take it before a scan, then `wait_change` cannot miss one."""
 
-    def __init__(self, max_open: int) -> None:
+    def __init__(self, max_open: int, max_watches: int = WATCHES) -> None:
         self._entries: dict[int, Entry] = {}
         self._next = FIRST_FD
         self._open = 0
         self._max_open = max_open
-        self._tombstones: dict[int, None] = {}  # closed and unwatched, oldest first
+        self._max_watches = max_watches
+        self._tombstones: OrderedDict[int, None] = OrderedDict()  # closed and unwatched, oldest first
+        self._watches = 0
         self._changed = trio.lowlevel.ParkingLot()
         self.changes = 0
 
@@ -107,19 +111,26 @@ class FdTable:
             self.close(fd)
 
     def watch(self, entry: Entry, epfd: int) -> None:
-        entry.watchers.add(epfd)
+        """Note that the epoll watches the entry. Raises `Refused` (-12) beyond the cap over all epolls."""
+        if epfd not in entry.watchers:
+            if self._watches >= self._max_watches:
+                raise Refused(ENOMEM)
+            self._watches += 1
+            entry.watchers.add(epfd)
         self._tombstones.pop(entry.fd, None)
 
     def unwatch(self, entry: Entry, epfd: int) -> None:
-        entry.watchers.discard(epfd)
+        """Undo a `watch`."""
+        entry.watchers.remove(epfd)
+        self._watches -= 1
         if entry.closed and not entry.watchers:
             self._bury(entry.fd)
 
     def _bury(self, fd: int) -> None:
         self._tombstones[fd] = None
         if len(self._tombstones) > CLOSED_FDS_KEPT:
-            oldest = next(iter(self._tombstones))
-            del self._tombstones[oldest], self._entries[oldest]
+            oldest, _ = self._tombstones.popitem(last=False)  # the first of a plain dict would be a search
+            del self._entries[oldest]
 
     def touch(self) -> None:
         """Something became ready or stopped being so: let the waiting epolls look again."""

@@ -53,7 +53,7 @@ class Guest:
         self.chat = chat
         self.memory = GuestMemory()
         self.table: native.Table | None = None
-        self.fds = FdTable(limits.open_fds)
+        self.fds = FdTable(limits.open_fds, limits.watches)
         self.stdio = StdFds(stdout, stderr)
         self.tool_depth = 0
         self.usage = Usage()

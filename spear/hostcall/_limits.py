@@ -11,6 +11,7 @@ MODULE_BYTES: Final = 100 * MIB
 LOG_MESSAGE_BYTES: Final = 16_384
 LOG_RING_RECORDS: Final = 2048
 CLOSED_FDS_KEPT: Final = 65_536
+WATCHES: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Limits:
     memories: int = 1
     open_fds: int = 1024
     watched_fds: int = 1024  # per epoll
+    watches: int = WATCHES  # over all epolls; closed descriptors stay in the table while they are watched
     role_bytes: int = 256
     message_bytes: int = 4 * MIB
     param_bytes: int = MIB

@@ -11,7 +11,7 @@ from spear.hostcall import Limits
 from spear.hostcall import _fds as fds_module
 from spear.hostcall._epoll import Epoll
 from spear.hostcall._errno import Refused
-from spear.hostcall._fds import ALL_BITS, ERR, HUP, IN, OUT, Entry, FdTable
+from spear.hostcall._fds import ALL_BITS, ERR, FIRST_FD, HUP, IN, OUT, Entry, FdTable
 from tests.spear.hostcall.probe import PAGE, RELAXED, Probe, open_probe
 
 END = 2 * PAGE
@@ -252,6 +252,40 @@ def test_numbers_and_tombstones(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(Refused):
         table.get(fds[2])
     assert table.add(Toggle()) == 1008
+
+
+async def test_watches_are_capped_over_all_epolls():
+    async with open_probe(limits=Limits(watched_fds=3, watches=4)) as probe:
+        first, second = [await probe.call("spear_epoll_create") for _ in range(2)]
+        fds = [add(probe)[0] for _ in range(3)]
+        for fd in fds:
+            assert await probe.watch(first, fd, IN) == 0
+        assert await probe.watch(second, fds[0], IN) == 0
+        assert await probe.watch(second, fds[1], IN) == -12
+        assert await probe.watch(second, fds[1], IN, op=2) == -12
+        assert await probe.watch(second, fds[0], OUT, op=2) == 0  # replacing needs no room
+        for fd in fds:
+            await probe.call("cchat_close", fd)
+        assert await probe.watch(second, fds[1], HUP) == -12  # a closed one takes room as long as it is watched
+        assert await probe.wait(second) == []
+        assert await probe.watch(first, fds[1], 0, op=3) == 0
+        assert await probe.watch(second, fds[1], HUP) == 0
+        await probe.call("spear_epoll_close", first)
+        third = await probe.call("spear_epoll_create")
+        assert await probe.watch(third, fds[1], HUP) == 0
+        assert await probe.watch(third, fds[2], HUP) == 0
+        assert await probe.watch(third, fds[0], HUP) == -12
+        assert await probe.wait(third) == [(fds[1], HUP), (fds[2], HUP)]
+
+
+def test_of_many_closed_descriptors_the_newest_are_known():
+    table = FdTable(max_open=10)
+    for _ in range(fds_module.CLOSED_FDS_KEPT + 50_000):
+        table.close(table.add(Toggle()))
+    assert len(table._entries) == fds_module.CLOSED_FDS_KEPT
+    with pytest.raises(Refused):
+        table.get(FIRST_FD + 49_999)
+    assert table.get(FIRST_FD + 50_000).closed
 
 
 def test_closing_all_at_the_cap():
