@@ -5,6 +5,7 @@
     _openai_body       a chat.completion object, both ways; usage and its estimate
     _openai_request    a ChatRequest as the body of a request
     _openai_assembly   the chunks of a stream put together to the body that a plain request would have given
+    _openai_limits     how many parts, choices and calls an answer may have
     _openai_stream     chunks to IR events; what a complete end is
     _sse               bytes to the payloads of server-sent events
     _provider_text     a provider's error, told in one line

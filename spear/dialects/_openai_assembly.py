@@ -19,6 +19,9 @@ from spear.ir import BackendError, ErrorCode, Failure, Operation, make_error
 from ._openai_message import Wire
 
 MAX_CHARACTERS: Final = 16 * 1024 * 1024
+MAX_CHOICES: Final = 1024
+MAX_TOOL_CALLS: Final = 4096
+"""Of all choices of an answer together."""
 _ENTRY: Final = 64  # what an entry of an object or list costs besides its characters
 _OBJECT: Final = 1024  # what one of the objects below costs
 _WHOLE: Final = frozenset({"id", "type", "object", "format", "role"})  # strings that do not come in pieces
@@ -35,6 +38,18 @@ class Budget:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._left = limit
+        self._choices = 0
+        self._calls = 0
+
+    def add_choice(self) -> None:
+        self._choices += 1
+        if self._choices > MAX_CHOICES:
+            raise broken(f"answer too large: the stream has more than {MAX_CHOICES} choices")
+
+    def add_call(self) -> None:
+        self._calls += 1
+        if self._calls > MAX_TOOL_CALLS:
+            raise broken(f"answer too large: the stream has more than {MAX_TOOL_CALLS} tool calls")
 
     def take(self, cost: int) -> None:
         self._left -= cost
@@ -200,7 +215,8 @@ class Choice:
     """One choice in the making."""
 
     def __init__(self, index: int, budget: Budget) -> None:
-        budget.take(4 * _OBJECT)
+        budget.add_choice()
+        budget.take(2 * _OBJECT)
         self.index = index
         self.finished = False
         self.beside = Growing(budget, grow_text=False, grow_lists=True)
@@ -223,7 +239,8 @@ class Choice:
         else:
             call = self.calls[-1] if self.calls else None
         if call is None or (new_id and named and call.id not in {"", call_id}):
-            self._budget.take(4 * _OBJECT)
+            self._budget.add_call()
+            self._budget.take(2 * _OBJECT)
             call = Call(len(self.calls), self._budget)
             self.calls.append(call)
             if type(index) is int:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from ._openai_body import body_from_result as body_from_result
 from ._openai_body import fill_usage as fill_usage
 from ._openai_body import result_from_body as result_from_body
+from ._openai_limits import MAX_PARTS as MAX_PARTS
+from ._openai_limits import PartCounter as PartCounter
+from ._openai_limits import bracket_count as bracket_count
+from ._openai_limits import check_answer_size as check_answer_size
+from ._openai_limits import too_many_parts as too_many_parts
 from ._openai_message import message_from_wire as message_from_wire
 from ._openai_message import message_to_wire as message_to_wire
 from ._openai_message import part_from_wire as part_from_wire

@@ -15,14 +15,19 @@ from spear._about import DISTRIBUTION, __version__
 from spear.backends._protocol import Answer, Call, Finished, Host, Key, StreamItem
 from spear.config import InstanceConfig
 from spear.dialects.openai_chat import (
+    MAX_PARTS,
     ChatStreamDecoder,
+    PartCounter,
     SseDecoder,
     body_from_result,
+    bracket_count,
+    check_answer_size,
     fill_usage,
     one_line,
     request_body,
     result_from_body,
     told_error,
+    too_many_parts,
 )
 from spear.egress import MAX_RESPONSE_BYTES, MAX_STREAM_BYTES
 from spear.ir import (
@@ -51,6 +56,8 @@ from ._failures import broken_answer, redacted, truncated
 _END_WAIT_S: Final = 0.05
 """How long after [DONE] the end of the body may take, for the connection to be used again."""
 _DONE: Final = b"[DONE]"
+_PIECE: Final = 256 * 1024
+"""How much is looked at before others get their turn: milliseconds."""
 
 
 def endpoint(base_url: str) -> str:
@@ -142,6 +149,8 @@ class OpenAIChatAdapter:
                 if done:
                     break
                 received.first_event_came()
+                if len(payload) > MAX_PARTS:
+                    await _check_parts(payload)
                 for event in decoder.feed(self._chunk(payload, at_end=data is None)):
                     yield event
             if data is None:
@@ -183,6 +192,7 @@ class OpenAIChatAdapter:
             told = redacted(value, self._redact)
             assert isinstance(told, dict)
             raise told_error(told, "in an answer with status 200", one_line)
+        check_answer_size(value)
         result, usage = result_from_body(value)
         return self._finished(chat, result, usage, value)
 
@@ -222,10 +232,23 @@ async def _json(received: Received) -> JsonValue:
     body, whole = await received.read(MAX_RESPONSE_BYTES)
     if not whole:
         raise broken_answer("response too large")
+    await _check_parts(body)
     try:
         return parse_json(body)
     except MalformedJson as error:
         raise broken_answer(f"the answer is not JSON: {error}") from None
+
+
+async def _check_parts(text: bytes) -> None:
+    """Before it is parsed: raise for a JSON text of too many parts."""
+    if bracket_count(text) <= MAX_PARTS:
+        return
+    counter = PartCounter()  # some of those may be in strings
+    for start in range(0, len(text), _PIECE):
+        counter.feed(text[start : start + _PIECE])
+        if counter.parts > MAX_PARTS:
+            raise too_many_parts()
+        await trio.lowlevel.checkpoint()
 
 
 def _audio_format(chat: ChatRequest) -> str:

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from spear.backends import Host, find_kind
-from spear.ir import BackendError, ErrorCode, Failure
+from spear.ir import BackendError, ChatResult, ErrorCode, Failure, dump_json
 from tests.servers.fault_server import FaultServer
 from tests.spear.backends._support import CANARY, adapter_to, ask, call, instance, use
 
@@ -262,3 +262,39 @@ async def test_more_than_the_limit_of_a_stream_is_refused(
             with pytest.raises(BackendError, match="response too large"):
                 await use(adapter, "stream", ask(), call())
             await fault_server.until(open=0)
+
+
+MANY: dict[str, str] = {
+    "choices": '{"choices":[' + '{"index":0,"message":{"content":"x"}},' * 49_000 + "{}]}",
+    "lists": '{"choices":[' + "[]," * 100_000 + "[]]}",
+    "keys": '{"choices":[{}],' + ",".join(f'"{number}":0' for number in range(200_001)) + "}",
+}
+
+
+@pytest.mark.parametrize("how", ["plain", "stream"])
+@pytest.mark.parametrize("what", MANY)
+async def test_an_answer_of_too_many_parts_is_refused(fault_server: FaultServer, what: str, how: str) -> None:
+    fault_server.script(body=MANY[what])
+    with trio.fail_after(LIMIT):
+        async with adapter_to(fault_server.base_url) as adapter:
+            with pytest.raises(BackendError, match="answer too large: it has more than") as caught:
+                await use(adapter, how, ask(), call())
+    assert (caught.value.code, caught.value.failure) == ANSWER
+
+
+async def test_an_event_of_too_many_parts_is_refused(fault_server: FaultServer) -> None:
+    fault_server.script(body="data: [" + "0," * 200_000 + "0]\n\n", content_type="text/event-stream")
+    with trio.fail_after(LIMIT):
+        async with adapter_to(fault_server.base_url) as adapter:
+            with pytest.raises(BackendError, match="answer too large: it has more than"):
+                await use(adapter, "stream", ask(), call())
+
+
+async def test_megabytes_of_text_are_an_answer(fault_server: FaultServer) -> None:
+    text = 'a, "b" [c], {d}\\ ' * 300_000
+    fault_server.script(body=dump_json({"choices": [{"message": {"content": text}}]}).decode())
+    with trio.fail_after(LIMIT):
+        async with adapter_to(fault_server.base_url) as adapter:
+            answer = await adapter.invoke(ask(), call())
+    assert isinstance(answer.payload, ChatResult)
+    assert answer.payload.choices[0].message.content == text  # type: ignore[union-attr]
