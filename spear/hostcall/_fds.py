@@ -107,7 +107,8 @@ class FdTable:
         return 0
 
     def close_all(self) -> None:
-        for fd in list(self._entries):
+        # Only what is open: closing may push old tombstones out of the table.
+        for fd in [entry.fd for entry in self._entries.values() if not entry.closed]:
             self.close(fd)
 
     def watch(self, entry: Entry, epfd: int) -> None:

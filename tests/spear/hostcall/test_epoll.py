@@ -288,6 +288,20 @@ def test_of_many_closed_descriptors_the_newest_are_known():
     assert table.get(FIRST_FD + 50_000).closed
 
 
+def test_closing_all_when_it_makes_old_tombstones_go(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fds_module, "CLOSED_FDS_KEPT", 2)
+    table = FdTable(max_open=10)
+    epoll = Epoll(table)
+    table.add(epoll)
+    for _ in range(5):
+        fd = table.add(Toggle())
+        epoll.set(table.get(fd), HUP)
+        table.close(fd)
+    table.close_all()
+    assert table.open_count == 0
+    assert len(table._entries) == 2
+
+
 def test_closing_all_at_the_cap():
     table = FdTable(max_open=3)
     for _ in range(3):
