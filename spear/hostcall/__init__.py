@@ -12,7 +12,8 @@ Map, from the outside in:
     _basic         time, random, sleep, log                            _log          log ring
     _chat          cchat_*                                             _session      session and response state
     _tool_loop     automatic tool calls; _tool_plan its pure part      _guest_tool   calling a tool in the guest
-    _tool_schema   a tool's name                                       _usage        counting tokens
+    _tool_schema   a tool's name and size                              _usage        counting tokens
+    _holdings      what a guest has the host hold
     _chat_port     ChatPort: what the runtime gives                    _unavailable  families switched off
     _fds           descriptor table                                    _epoll        spear_epoll_*, spear_fd_ctl
     _wasi_files, _wasi_process, _wasi_poll, _wasi_errno                _capture      stdout and stderr

@@ -22,7 +22,7 @@ AUTO_TOOL_CALL: Final = 2
 
 
 def create(guest: Guest) -> int:
-    return guest.fds.add(ChatSession(guest.limits))
+    return guest.fds.add(ChatSession(guest.limits, guest.holdings))
 
 
 def write_msg(guest: Guest, fd: int, role_ptr: int, role_len: int, content_ptr: int, content_len: int) -> int:
@@ -84,7 +84,7 @@ def _set_param(guest: Guest, fd: int, arg_ptr: int, arg_len_ptr: int) -> int:
 
 async def send(guest: Guest, fd: int, flags: int) -> int:
     session = guest.fds.open(fd, ChatSession)
-    response = ChatResponse()
+    response = ChatResponse(guest.holdings)
     response_fd = guest.fds.add(response)  # reserved before anything is contacted
     if flags & AUTO_TOOL_CALL:
         reply, tokens = await run_loop(guest, session)
@@ -95,7 +95,11 @@ async def send(guest: Guest, fd: int, flags: int) -> int:
         guest.usage += used
     metrics = tokens.metrics() if flags & ENABLE_METRICS and not reply.failed else {}
     body, fits = _encode(reply, guest.limits.body_bytes)
-    response.fill(body, metrics if fits else {})
+    try:
+        response.fill(body, metrics if fits else {})
+    except Refused:
+        guest.fds.close(response_fd)  # the number is never seen by the guest
+        raise
     guest.fds.touch()
     return response_fd
 

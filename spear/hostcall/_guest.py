@@ -10,6 +10,7 @@ from spear.hostcall._chat_port import ChatPort
 from spear.hostcall._endings import Stopped
 from spear.hostcall._fds import FdTable
 from spear.hostcall._fiber import Fiber, Runtime
+from spear.hostcall._holdings import Holdings
 from spear.hostcall._limits import Limits
 from spear.hostcall._log import LogRing
 from spear.hostcall._memory import GuestMemory
@@ -24,6 +25,7 @@ class Guest:
         "chat",
         "fds",
         "fiber",
+        "holdings",
         "limits",
         "log",
         "memory",
@@ -54,6 +56,7 @@ class Guest:
         self.memory = GuestMemory()
         self.table: native.Table | None = None
         self.fds = FdTable(limits.open_fds, limits.watches)
+        self.holdings = Holdings(limits.held_bytes)
         self.stdio = StdFds(stdout, stderr)
         self.tool_depth = 0
         self.usage = Usage()

@@ -43,6 +43,17 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
     return True
 
 
+def count_values(value: Any, limit: int) -> int:
+    """How many values there are in this one, itself included. Stops counting soon after `limit`."""
+    count, rest = 1, [value] if isinstance(value, dict | list) else []
+    while rest and count <= limit:
+        node = rest.pop()
+        children = node.values() if isinstance(node, dict) else node
+        count += len(children)
+        rest.extend(child for child in children if isinstance(child, dict | list))
+    return count
+
+
 def dump(value: Any) -> bytes:
     """UTF-8, compact, keys in ascending byte order, nothing escaped that need not be.
 

@@ -34,6 +34,8 @@ class Limits:
     session_text_bytes: int = 16 * MIB
     session_tools: int = 256
     session_params: int = 256
+    session_json_values: int = 32_768  # in its tools and parameters: what a send has to build anew each time
+    held_bytes: int = 64 * MIB  # of all sessions and response bodies together, as `_holdings` counts them
     body_bytes: int = 16 * MIB
     tool_nesting: int = 4
     stdio_bytes: int = MIB  # of captured stdout, and again of stderr

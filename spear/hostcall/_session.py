@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from spear.hostcall import _json
 from spear.hostcall._chat_port import ChatSnapshot
 from spear.hostcall._errno import EACCES, EINVAL, ENOMEM, Refused
 from spear.hostcall._fds import IN, Entry
+from spear.hostcall._holdings import ITEM_BYTES, VALUE_BYTES, Holdings
 from spear.hostcall._limits import Limits
-from spear.hostcall._tool_schema import tool_name
+from spear.hostcall._tool_schema import inspect_tool
 
 
 class SessionTooLarge(Exception):
     """The tool loop wanted to append beyond the caps of the session."""
+
+
+MCP_KEYS: Final = frozenset({"mcp.enabled", "mcp.server_ids", "mcp.tool_allowlist", "mcp.tool_denylist"})
 
 
 class Mcp:
@@ -67,93 +71,130 @@ class ChatSession(Entry):
     """Messages, tools and parameters. Text bytes count message contents, tool texts and parameter JSON together."""
 
     kind = "ChatSession"
-    __slots__ = ("_limits", "_param_bytes", "mcp", "messages", "names", "params", "text_bytes", "tools")
+    __slots__ = (
+        "_held",
+        "_holdings",
+        "_limits",
+        "_param_costs",
+        "json_values",
+        "mcp",
+        "messages",
+        "names",
+        "params",
+        "text_bytes",
+        "tools",
+    )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, holdings: Holdings) -> None:
         super().__init__()
         self._limits = limits
-        self._param_bytes: dict[str, int] = {}
+        self._holdings = holdings
+        self._held = 0
+        self._param_costs: dict[str, tuple[int, int]] = {}  # text bytes and JSON values
         self.mcp = Mcp()
         self.messages: list[dict[str, Any]] = []
         self.tools: list[tuple[int, str]] = []
         self.names: dict[str, int] = {}  # tool name -> table index; the first registration wins
         self.params: dict[str, Any] = {}
         self.text_bytes = 0
+        self.json_values = 0
 
     def add_text(self, role: str, content: str, size: int) -> None:
-        self._room(size, len(self.messages), self._limits.session_messages)
+        self._count(len(self.messages), self._limits.session_messages)
+        self._charge(size, 0, len(role) + size + ITEM_BYTES)
         self.messages.append({"role": role, "content": content})
-        self.text_bytes += size
 
     def add_tool(self, index: int, text: str, size: int) -> None:
-        self._room(size, len(self.tools), self._limits.session_tools)
+        self._count(len(self.tools), self._limits.session_tools)
+        name, values = inspect_tool(text, self._limits.session_json_values)
+        self._charge(size, values, size + ITEM_BYTES)
         self.tools.append((index, text))
-        self.text_bytes += size
-        name = tool_name(text)
         if name is not None:
             self.names.setdefault(name, index)
 
     def set_param(self, key: str, value: Any, size: int) -> None:
-        if self.mcp.take(key, value):
-            return
-        old = self._param_bytes.get(key, 0)
-        self._room(size - old, len(self.params) - (key in self.params), self._limits.session_params)
-        self.params[key] = value
-        self._param_bytes[key] = size
-        self.text_bytes += size - old
-
-    def _room(self, size: int, count: int, max_count: int) -> None:
-        if count >= max_count or self.text_bytes + size > self._limits.session_text_bytes:
-            raise Refused(ENOMEM)
+        if key not in MCP_KEYS:
+            self._count(len(self.params) - (key in self.params), self._limits.session_params)
+        old_size, old_values = self._param_costs.get(key, (0, 0))
+        values = _json.count_values(value, self._limits.session_json_values)
+        more, more_values = size - old_size, values - old_values
+        item = 0 if key in self._param_costs else ITEM_BYTES
+        self._charge(more, more_values, more + VALUE_BYTES * more_values + item)
+        self._param_costs[key] = size, values
+        if not self.mcp.take(key, value):
+            self.params[key] = value
 
     def append(self, message: Mapping[str, Any]) -> None:
         """Append a whole message on behalf of the tool loop. Raises `SessionTooLarge`."""
-        size = _message_bytes(message)
-        if (
-            len(self.messages) >= self._limits.session_messages
-            or self.text_bytes + size > self._limits.session_text_bytes
-        ):
-            raise SessionTooLarge
+        size, values = _message_cost(message, self._limits.session_json_values)
+        try:
+            self._count(len(self.messages), self._limits.session_messages)
+            self._charge(size, values, size + VALUE_BYTES * values + ITEM_BYTES)
+        except Refused:
+            raise SessionTooLarge from None
         self.messages.append(dict(message))
-        self.text_bytes += size
+
+    def _count(self, count: int, max_count: int) -> None:
+        if count >= max_count:
+            raise Refused(ENOMEM)
+
+    def _charge(self, text: int, values: int, held: int) -> None:
+        """All or nothing: `Refused` if one of the caps does not allow it. The amounts may be negative."""
+        if (
+            self.text_bytes + text > self._limits.session_text_bytes
+            or self.json_values + values > self._limits.session_json_values
+        ):
+            raise Refused(ENOMEM)
+        self._holdings.take(held)
+        self.text_bytes += text
+        self.json_values += values
+        self._held += held
 
     def snapshot(self) -> ChatSnapshot:
         return ChatSnapshot(self.fd, tuple(self.messages), tuple(self.tools), dict(self.params))
 
     def release(self) -> None:
         self.messages, self.tools, self.names, self.params = [], [], {}, {}
-        self._param_bytes = {}
-        self.text_bytes = 0
+        self._param_costs = {}
+        self.mcp = Mcp()
+        self.text_bytes = self.json_values = 0
+        self._holdings.take(-self._held)
+        self._held = 0
 
 
-def _message_bytes(message: Mapping[str, Any]) -> int:
+def _message_cost(message: Mapping[str, Any], max_values: int) -> tuple[int, int]:
+    """Text bytes, and the JSON values of what is not plain text."""
     content = message.get("content")
     size = len(content.encode("utf-8", "replace")) if isinstance(content, str) else 0
     rest = {key: value for key, value in message.items() if key not in {"role", "content"}}
     if content is not None and not isinstance(content, str):
         rest["content"] = content
-    return size + (len(_json.dump(rest)) if rest else 0)
+    return (size + len(_json.dump(rest)), _json.count_values(rest, max_values)) if rest else (size, 0)
 
 
 class ChatResponse(Entry):
     """The body of one answer. It is readable as often as one likes until the descriptor is closed."""
 
     kind = "ChatResponse"
-    __slots__ = ("_metrics", "body")
+    __slots__ = ("_holdings", "_metrics", "body")
 
-    def __init__(self) -> None:
+    def __init__(self, holdings: Holdings) -> None:
         super().__init__()
+        self._holdings = holdings
         self.body: bytes | None = None
         self._metrics: dict[str, int] = {}
 
     def fill(self, body: bytes, metrics: dict[str, int]) -> None:
+        """Raises `Refused` (-12) if it is too much with all else that the guest has the host hold."""
         if not self.closed:
+            self._holdings.take(len(body))
             self.body, self._metrics = body, metrics
 
     def ready(self) -> int:
         return IN if self.body is not None else 0
 
     def release(self) -> None:
+        self._holdings.take(-len(self.body or b""))
         self.body, self._metrics = None, {}
 
     def metrics(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from spear.hostcall._endings import Exited, Stopped
 from spear.hostcall._guest_tool import Arena, ToolFailed, plan_arena
 from spear.hostcall._session import ChatSession
 from spear.hostcall._tool_plan import loop_limits, requested_calls
-from spear.hostcall._tool_schema import tool_name
+from spear.hostcall._tool_schema import inspect_tool
 from tests.spear.hostcall.probe import PAGE, RELAXED, Probe, Scripted, open_probe, success, wants
 
 TOOL = "(param $args i32) (param $len i32) (param $out i32) (param $cap i32) (result i32)"
@@ -396,7 +396,7 @@ def test_any_body_is_understood_or_final(body: dict[str, Any]):
 @RELAXED
 @given(JSON)
 def test_any_tool_text_has_a_name_or_none(value: Any):
-    name = tool_name(json.dumps(value))
+    name, _ = inspect_tool(json.dumps(value), 10)
     assert name is None or name
 
 
