@@ -31,6 +31,8 @@ from spear.hostcall._table import TABLE
 from spear.hostcall._termination import Termination
 
 MODULES_IN_MEMORY: Final = 64
+READING_THREADS: Final = 2
+COMPILING_THREADS: Final = 2
 SETTINGS: Final = "1"  # raise when `_config` changes, so that compiled modules of the old settings are not looked at
 
 
@@ -64,6 +66,10 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
         self.limits = Limits() if limits is None else limits
         self._modules: OrderedDict[str, Module] = OrderedDict()
         self._loading: dict[str, trio.Event] = {}
+        # Own limits, so that slow modules take no worker threads from others. A compile that was abandoned keeps its
+        # place until it ends. Reading has places of its own: what is in memory does not wait for compiles.
+        self._reading = trio.CapacityLimiter(READING_THREADS)
+        self._compiling = trio.CapacityLimiter(COMPILING_THREADS)
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -102,15 +108,16 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
     async def load(self, source: Path | bytes) -> Module:
         """A module ready to run: from memory, from disk, or compiled now.
 
-        Reading and compiling happen in a worker thread. Cancellation returns at once; a compile under way cannot be
-        interrupted and ends in its thread, unused. Several loads of the same module share one compile.
+        Reading and compiling happen in worker threads, two modules at a time each; further loads wait in line.
+        Cancellation returns at once; a compile under way cannot be interrupted and ends in its thread, unused.
+        Several loads of the same module share one compile.
 
         Raises:
             NotAModule, ModuleTooLarge, LinkError: see there.
             OSError: the file cannot be read.
         """
         self._check_open()
-        found = await trio.to_thread.run_sync(read_source, source, abandon_on_cancel=True)
+        found = await trio.to_thread.run_sync(read_source, source, abandon_on_cancel=True, limiter=self._reading)
         while True:
             module = self._modules.get(found.digest)
             if module is not None:
@@ -124,7 +131,9 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
     async def _load(self, source: Source) -> Module:
         done = self._loading[source.digest] = trio.Event()
         try:
-            compiled = await trio.to_thread.run_sync(self._obtain, source, abandon_on_cancel=True)
+            compiled = await trio.to_thread.run_sync(
+                self._obtain, source, abandon_on_cancel=True, limiter=self._compiling
+            )
             self._check_open()
             module = Module(source.name, source.digest, compiled, self._linker)
         finally:

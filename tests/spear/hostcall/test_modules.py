@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,48 @@ async def test_several_loads_share_one_compile(monkeypatch: pytest.MonkeyPatch, 
         loaded = await engine.load(ENTRIES)
         assert (await engine.run(loaded, task=TASK, chat=Scripted(success()))).status == "completed"
     assert compiled == 1  # from disk
+
+
+async def test_abandoned_compiles_take_no_more_than_two_threads(monkeypatch: pytest.MonkeyPatch):
+    from spear.hostcall import _engine as engine_file
+
+    go_on = threading.Event()
+    lock = threading.Lock()
+    begun: list[str] = []
+    at_once = most = 0
+    compile_module = engine_file.compile_module
+
+    def slow(engine: wasmtime.Engine, source: module_file.Source) -> wasmtime.Module:
+        nonlocal at_once, most
+        with lock:
+            begun.append(source.digest)
+            at_once += 1
+            most = max(most, at_once)
+        go_on.wait(20)
+        with lock:
+            at_once -= 1
+        return compile_module(engine, source)
+
+    with trio.fail_after(30):
+        async with GuestEngine(cache_directory=None) as engine:
+            known = wat(START)
+            await engine.load(known)
+            monkeypatch.setattr(engine_file, "compile_module", slow)
+            try:
+                async with trio.open_nursery() as nursery:
+                    for i in range(8):
+                        nursery.start_soon(engine.load, wat(f'{START} (func (export "f{i}"))'))
+                    while len(begun) < 2:  # noqa: ASYNC110  (written by threads)
+                        await trio.sleep(0.01)
+                    await trio.sleep(0.05)  # the others would begin now if they could
+                    await engine.load(known)  # needs no compile, and does not wait for any
+                    nursery.cancel_scope.cancel()
+                assert len(begun) == 2
+                assert engine._compiling.borrowed_tokens == 2  # nobody waits for them, but they still run
+            finally:
+                go_on.set()
+            await engine.load(wat(f'{START} (func (export "last"))'))
+    assert (len(begun), most) == (3, 2)
 
 
 async def test_a_failed_load_is_tried_again_by_the_next():
