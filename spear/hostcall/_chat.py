@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from spear.hostcall import _json
 from spear.hostcall._chat_port import ChatReply
-from spear.hostcall._errno import EAGAIN, EBADF, EINVAL, EIO, Refused
+from spear.hostcall._errno import EAGAIN, EBADF, EINVAL, EIO, ENOMEM, Refused
 from spear.hostcall._outbuf import put_out
 from spear.hostcall._session import ChatResponse, ChatSession, Mcp
 from spear.hostcall._tool_loop import run_loop
@@ -64,8 +64,11 @@ def _set_param(guest: Guest, fd: int, arg_ptr: int, arg_len_ptr: int) -> int:
     guest.memory.check(arg_ptr, length)
     if length > guest.limits.param_bytes:
         return EINVAL
+    text = guest.memory.read(arg_ptr, length)
+    if _json.surely_over(text, guest.limits.session_json_values):
+        return ENOMEM
     try:
-        param = _json.parse(guest.memory.read(arg_ptr, length))
+        param = _json.parse(text)
     except _json.Malformed:
         return EIO
     key = param.get("key") if isinstance(param, dict) else None

@@ -141,6 +141,8 @@ def _set_flags(guest: Guest, fd: int, arg_ptr: int, arg_len_ptr: int) -> int:
         return EINVAL
     text = guest.memory.read(arg_ptr, length)
     entry = guest.fds.get(fd)
+    if _json.surely_over(text, guest.limits.session_json_values):
+        return EINVAL
     try:
         wanted = _json.parse(text)
     except _json.Malformed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,3 +124,34 @@ def test_values_are_counted(value: Any):
 @given(JSON_VALUES, st.integers(0, 10))
 def test_counting_stops_beyond_the_limit(value: Any, limit: int):
     assert (_json.count_values(value, limit) > limit) == (count(value) > limit)
+
+
+@RELAXED
+@given(JSON_VALUES, st.integers(0, 20))
+def test_punctuation_never_calls_small_values_large(value: Any, limit: int):
+    text = json.dumps(value, ensure_ascii=False).encode()
+    if _json.surely_over(text, limit):
+        assert count(value) > limit
+
+
+@RELAXED
+@given(st.text(alphabet='"\\,[{a\n'), st.integers(0, 20))
+def test_punctuation_inside_strings_is_none(text: str, limit: int):
+    assert not _json.surely_over(json.dumps([text] * 3).encode(), max(limit, 2))
+
+
+def test_large_texts_are_seen_through_without_parsing():
+    assert _json.surely_over(b"[" + b"{}," * 300_000, 100_000)
+    assert not _json.surely_over(b'"' + b"{}," * 300_000, 0)  # one string, though it has no end
+    assert not _json.surely_over(b'"' + b'\\",' * 300_000 + b'"', 0)
+    assert not _json.surely_over(b'"",' * 100 + b'"x' * 300_000, 50)
+
+
+async def test_a_large_parameter_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch):
+    async with open_probe(limits=Limits(session_json_values=50)) as probe:
+        fd = await probe.call("cchat_create")
+        monkeypatch.setattr(_json, "parse", None)
+        assert await probe.param(fd, "a", [[]] * 99) == -12
+        pointer, length = probe.put(20_000, "[" + ",".join("1" * 101) + "]")
+        probe.put_u32(8, length)
+        assert await probe.call("spear_fd_ctl", fd, 1, pointer, 8) == -22
