@@ -33,7 +33,7 @@ from spear.hostcall._termination import Termination
 MODULES_IN_MEMORY: Final = 64
 READING_THREADS: Final = 2
 COMPILING_THREADS: Final = 2
-SETTINGS: Final = "1"  # raise when `_config` changes, so that compiled modules of the old settings are not looked at
+SETTINGS: Final = "2"  # raise when `_config` changes, so that compiled modules of the old settings are not looked at
 
 
 def _config() -> wasmtime.Config:
@@ -44,6 +44,8 @@ def _config() -> wasmtime.Config:
     config.shared_memory = False
     config.wasm_memory64 = False
     config.wasm_component_model = False
+    # Objects on wasmtime's garbage-collected heap would be memory that no limit of ours knows.
+    config.wasm_gc = False
     return config
 
 
