@@ -21,8 +21,8 @@ MAX_STREAM_BYTES: Final = 64 * 1024 * 1024
 """Of all events of one stream, with their framing."""
 MAX_ERROR_BYTES: Final = 64 * 1024
 """Of the body of a refusal; what is longer is not read."""
-KEEPALIVE_S: Final = 30.0
-"""How long an idle connection is kept."""
+KEEPALIVE_S: Final = 4.0
+"""How long an idle connection is kept: less than the five seconds after which common servers close it."""
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 

@@ -34,8 +34,9 @@ class _Outgoing(httpx.AsyncByteStream):
         self.answered = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        self.left = True
-        self._scope.deadline = trio.current_time() + self._first_event
+        if not self.left:  # the second time it leaves, the clock goes on
+            self.left = True
+            self._scope.deadline = trio.current_time() + self._first_event
         yield self._content
 
 

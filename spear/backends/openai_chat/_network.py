@@ -44,11 +44,15 @@ class TcpStream(httpcore2.AsyncNetworkStream):
     def __init__(self, stream: trio.abc.Stream, sock: trio.socket.SocketType) -> None:
         self.stream = stream
         self.socket = sock
+        self.heard = False
+        """Whether anything came since whoever looks at this set it to False."""
         self._held = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
-            return bytes(await self.stream.receive_some(max_bytes))
+            data = bytes(await self.stream.receive_some(max_bytes))
+            self.heard = self.heard or bool(data)
+            return data
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise httpcore2.ReadError("the connection was reset") from error
 
@@ -69,9 +73,16 @@ class TcpStream(httpcore2.AsyncNetworkStream):
         await trio.aclose_forcefully(self.stream)
 
     def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable":  # of an idle connection: the peer has closed it
-            return self.socket.fileno() < 0 or self.socket.is_readable()
+        if info == "is_readable":  # of an idle connection: the peer has closed it, or said what nobody asked for
+            return self.socket.fileno() < 0 or _held_by_tls(self.stream) or self.socket.is_readable()
         return None
+
+
+def _held_by_tls(stream: trio.abc.Stream) -> bool:
+    """Whether bytes have come that nobody has read yet: decrypted, or not even that."""
+    if not isinstance(stream, trio.SSLStream):
+        return False
+    return stream.pending() > 0 or stream._incoming.pending > 0
 
 
 def _connect_reason(error: OSError) -> str:

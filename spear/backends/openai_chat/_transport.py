@@ -20,10 +20,14 @@ import trio
 
 from spear.egress import KEEPALIVE_S, Origin
 
-from ._network import connect, start_tls
+from ._network import TcpStream, connect, start_tls
 
 # At DEBUG it writes addresses and the headers of answers; a host that turns on all debug logs did not ask for that.
 logging.getLogger("httpcore2").setLevel(logging.INFO)
+
+
+_CLOSED_WITHIN_S: Final = 1.0
+"""How soon after a request it shows that the server had closed the connection before: a round trip."""
 
 
 class OtherOriginError(Exception):
@@ -37,9 +41,12 @@ def shared_ssl_context() -> ssl.SSLContext:
 
 
 class PoolTransport(httpx.AsyncBaseTransport):
-    """HTTP/1.1 to one origin: no redirects, no proxies, no retries, nothing from the environment but the certificate
-    authorities. How many connections there are is up to the caller, that is, to the actor's `concurrency`; all of them
-    are kept for the next request, the latest used first, up to `KEEPALIVE_S` idle seconds.
+    """HTTP/1.1 to one origin: no redirects, no proxies, nothing from the environment but the certificate authorities.
+    How many connections there are is up to the caller, that is, to the actor's `concurrency`; all of them are kept for
+    the next request, the latest used first, up to `KEEPALIVE_S` idle seconds.
+
+    No retries but one: a request that meets a connection which the server was just closing as idle goes once more,
+    over a new one. Not a byte of an answer has come then.
 
     Cancelling a request closes its socket before the call returns. `aclose` closes all of them.
     """
@@ -48,8 +55,8 @@ class PoolTransport(httpx.AsyncBaseTransport):
         self._origin = origin
         self._core_origin = httpcore2.Origin(origin.scheme.encode(), origin.host.encode(), origin.port)
         self._ssl_context = shared_ssl_context() if origin.scheme == "https" else None
-        self._open: set[httpcore2.AsyncHTTP11Connection] = set()
-        self._idle: deque[httpcore2.AsyncHTTP11Connection] = deque()
+        self._open: set[_Connection] = set()
+        self._idle: deque[_Connection] = deque()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = httpcore2.URL(
@@ -67,55 +74,94 @@ class PoolTransport(httpx.AsyncBaseTransport):
             content=cast("httpx.AsyncByteStream", request.stream),
         )
         with _httpx_errors():
-            connection = await self._idle_connection() or await self._new_connection()
-            try:
-                response = await connection.handle_async_request(core)
-            except BaseException:
-                self._open.discard(connection)  # it has closed itself
-                raise
+            connection, response = await self._exchange(core)
         return httpx.Response(response.status, headers=response.headers, stream=_Body(self, connection, response))
+
+    async def _exchange(self, core: httpcore2.Request) -> tuple[_Connection, httpcore2.Response]:
+        connection = await self._idle_connection()
+        if connection is None:
+            connection = await self._new_connection()
+            return connection, await self._send(connection, core)
+        connection.reuse()
+        try:
+            return connection, await self._send(connection, core)
+        except (httpcore2.ReadError, httpcore2.RemoteProtocolError) as error:
+            if not connection.was_closed_as_idle():
+                raise
+            closed = error
+        try:
+            connection = await self._new_connection()
+        except httpcore2.ConnectError:
+            raise closed from None  # not "cannot connect", which means that nothing was sent
+        return connection, await self._send(connection, core)
+
+    async def _send(self, connection: _Connection, core: httpcore2.Request) -> httpcore2.Response:
+        try:
+            return await connection.handle_async_request(core)
+        except BaseException:
+            self._open.discard(connection)  # it has closed itself
+            raise
 
     async def aclose(self) -> None:
         while self._open:
             await self._open.pop().aclose()
         self._idle.clear()
 
-    async def release(self, connection: httpcore2.AsyncHTTP11Connection) -> None:
+    async def release(self, connection: _Connection) -> None:
         """Its answer is closed: keep it where it is fit for another request, and close those idle for too long."""
-        if connection.is_idle():
+        if connection.is_idle() and not connection.has_surplus():
             self._idle.append(connection)
         else:
-            self._open.discard(connection)
+            await self._close(connection)
         while self._idle and self._idle[0].has_expired():
             await self._close(self._idle.popleft())
 
-    async def _idle_connection(self) -> httpcore2.AsyncHTTP11Connection | None:
+    async def _idle_connection(self) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if not connection.has_expired():  # nor closed by the server
+            if not connection.has_expired():  # nor closed by the server, nor has it said anything
                 return connection
             await self._close(connection)
         return None
 
-    async def _new_connection(self) -> httpcore2.AsyncHTTP11Connection:
+    async def _new_connection(self) -> _Connection:
         stream = await connect(self._origin.host, self._origin.port)
         if self._ssl_context is not None:
             stream = await start_tls(stream, self._ssl_context, self._origin.host)
-        connection = httpcore2.AsyncHTTP11Connection(self._core_origin, stream, keepalive_expiry=KEEPALIVE_S)
+        connection = _Connection(self._core_origin, stream)
         self._open.add(connection)
         return connection
 
-    async def _close(self, connection: httpcore2.AsyncHTTP11Connection) -> None:
+    async def _close(self, connection: _Connection) -> None:
         self._open.discard(connection)
         await connection.aclose()
+
+
+class _Connection(httpcore2.AsyncHTTP11Connection):
+    def __init__(self, origin: httpcore2.Origin, stream: TcpStream) -> None:
+        super().__init__(origin, stream, keepalive_expiry=KEEPALIVE_S)
+        self._stream = stream
+        self._reused_at = 0.0
+
+    def reuse(self) -> None:
+        self._stream.heard = False
+        self._reused_at = trio.current_time()
+
+    def was_closed_as_idle(self) -> bool:
+        """Of one that was used again and broke: not a byte came, and it broke so soon that the server cannot have
+        begun to answer."""
+        return not self._stream.heard and trio.current_time() - self._reused_at < _CLOSED_WITHIN_S
+
+    def has_surplus(self) -> bool:
+        """More came than the answer. Whoever asks next over this connection would take it for theirs."""
+        surplus, _ = self._h11_state.trailing_data
+        return bool(surplus)
 
 
 class _Body(httpx.AsyncByteStream):
     """Read once; an iterator itself, so that closing it closes everything below."""
 
-    def __init__(
-        self, transport: PoolTransport, connection: httpcore2.AsyncHTTP11Connection, response: httpcore2.Response
-    ) -> None:
+    def __init__(self, transport: PoolTransport, connection: _Connection, response: httpcore2.Response) -> None:
         self._transport = transport
         self._connection = connection
         self._stream = cast("httpx.AsyncByteStream", response.stream)
