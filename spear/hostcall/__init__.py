@@ -21,6 +21,7 @@ Map, from the outside in:
 
     _fiber         guest calls awaited from a task; _call one of them  _memory       checked access
     _slices        who runs next among spinners                        _epoch        the clock that interrupts
+    _watchdog      ends who cannot be interrupted
     _binding       the raw C functions of wasmtime                     _platform     the check before all else
 
 Upper rows import lower ones. `_binding`, `_fiber` and `_linker` are the only places that deal in addresses.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import threading
+import time
 from collections import OrderedDict
 from contextlib import AbstractAsyncContextManager
 from importlib import metadata
@@ -29,6 +31,7 @@ from spear.hostcall._module import Module, Source, compile_module, read_source
 from spear.hostcall._run import execute
 from spear.hostcall._table import TABLE
 from spear.hostcall._termination import Termination
+from spear.hostcall._watchdog import Watchdog
 
 MODULES_IN_MEMORY: Final = 64
 READING_THREADS: Final = 2
@@ -44,7 +47,7 @@ def _config() -> wasmtime.Config:
     config.shared_memory = False
     config.wasm_memory64 = False
     config.wasm_component_model = False
-    # Objects on wasmtime's garbage-collected heap would be memory that no limit of ours knows.
+    # Objects of wasmtime's garbage-collected heap would come on top of the linear memory.
     config.wasm_gc = False
     return config
 
@@ -79,7 +82,8 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
         self._address = native.pointer_value(self._engine)
         self._runtime = Runtime()
         self._linker = Linker(self._engine, self._runtime, TABLE)
-        self._ticker = EpochTicker(self._address)
+        loop_thread = time.pthread_getcpuclockid(threading.get_ident())
+        self._ticker = EpochTicker(self._address, Watchdog(self._runtime, loop_thread).look)
         self._disk: DiskCache | None = None
         if self._cache_directory is not None:
             tag = f"wasmtime{metadata.version('wasmtime')}-{SETTINGS}"

@@ -7,6 +7,7 @@ and its poll returns, so a spinning guest holds the event loop for about one tic
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from spear.hostcall import _binding as native
@@ -16,10 +17,14 @@ LINGER_S: Final = 0.25  # a thread start costs more than a guest start, so the t
 
 
 class EpochTicker:
-    """Ticks while at least one guest is registered. `enter`, `leave` and `close` never wait for a tick."""
+    """Ticks while at least one guest is registered. `enter`, `leave` and `close` never wait for a tick.
 
-    def __init__(self, engine_address: int) -> None:
+    `each_tick` is called in the thread of the clock; it must not raise.
+    """
+
+    def __init__(self, engine_address: int, each_tick: Callable[[], None]) -> None:
         self._engine = engine_address
+        self._each_tick = each_tick
         self._lock = threading.Lock()
         self._guests = 0
         self._thread: threading.Thread | None = None
@@ -51,6 +56,7 @@ class EpochTicker:
         idle = 0.0
         while not self._closed.wait(TICK_S):
             native.increment_epoch(self._engine)
+            self._each_tick()
             idle = idle + TICK_S if self._guests == 0 else 0.0
             if idle >= LINGER_S:
                 with self._lock:

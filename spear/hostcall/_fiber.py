@@ -54,15 +54,17 @@ Suspending = Callable[..., Awaitable[int | None]]
 class Runtime:
     """What all guests of one engine share: whose code runs now, and the order of resuming.
 
-    It owns the two callbacks through which wasmtime asks suspended hostcalls, so it outlives every fiber.
+    It owns the two callbacks through which wasmtime asks suspended hostcalls, so it outlives every fiber. `stretches`
+    is odd while a poll runs guest code and never the same in two polls; another thread may read it.
     """
 
-    __slots__ = ("continuation", "current", "finalizer", "slices")
+    __slots__ = ("continuation", "current", "finalizer", "slices", "stretches")
 
     current: Guest
 
     def __init__(self) -> None:
         self.slices: Final = Slices()
+        self.stretches = 0
 
         def resume(level: int) -> bool:
             fiber = self.current.fiber
@@ -207,9 +209,14 @@ class Fiber:
     @enable_ki_protection
     def _poll(self) -> None:
         assert self._root is not None
-        self._runtime.current = self._guest
+        runtime = self._runtime
+        runtime.current = self._guest
         native.set_epoch_deadline(self.context, 1)
-        self._root.poll()
+        runtime.stretches += 1
+        try:
+            self._root.poll()
+        finally:
+            runtime.stretches += 1
         if self.ending is not None:
             raise self.ending
 

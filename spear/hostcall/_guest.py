@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ctypes import byref
+from typing import Final
 
 from spear.hostcall import _binding as native
 from spear.hostcall._capture import Capture
@@ -17,18 +18,23 @@ from spear.hostcall._memory import GuestMemory
 from spear.hostcall._usage import Usage
 from spear.hostcall._wasi_files import StdFds
 
+TIMEOUT: Final = "timeout"
+HELD: Final = "the guest held the event loop too long without a loop or a function call"
+
 
 class Guest:
     """Made for one execution and thrown away with it. `close` frees the store."""
 
     __slots__ = (
         "chat",
+        "deadline",
         "fds",
         "fiber",
         "holdings",
         "limits",
         "log",
         "memory",
+        "overrun",
         "stderr",
         "stdio",
         "stdout",
@@ -60,6 +66,8 @@ class Guest:
         self.stdio = StdFds(stdout, stderr)
         self.tool_depth = 0
         self.usage = Usage()
+        self.deadline = float("inf")  # as time.perf_counter has it
+        self.overrun: str | None = None  # TIMEOUT or HELD, once `interrupt` was called
         self.stop_text: str | None = None  # set from outside: the next hostcall logs it and traps
         self.fiber = Fiber(runtime, self, engine_address, limits)
 
@@ -78,6 +86,12 @@ class Guest:
         table = self.export(instance, table_name) if table_name is not None else None
         if table is not None:
             self.table = native.Table.from_buffer_copy(table.of.table)
+
+    def interrupt(self, reason: str) -> None:
+        """Let the next hostcall trap because of a limit. Call from any thread; the first reason to stop counts."""
+        if self.stop_text is None:
+            self.overrun = reason
+            self.stop_text = f"Terminate execution: {reason}"
 
     def stopped(self) -> Stopped:
         """The reason to end with when a hostcall, or the run itself, finds that the guest was told to stop."""

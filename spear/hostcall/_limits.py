@@ -16,7 +16,7 @@ WATCHES: Final = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Caps of one guest instance. Sizes are bytes."""
+    """Caps of one guest instance. Sizes are bytes, times seconds."""
 
     memory_bytes: int = 256 * MIB  # of its linear memory: memory.grow gives -1 beyond
     table_elements: int = 65_536  # of each table: table.grow gives -1 beyond
@@ -38,4 +38,5 @@ class Limits:
     held_bytes: int = 64 * MIB  # of all sessions and response bodies together, as `_holdings` counts them
     body_bytes: int = 16 * MIB
     tool_nesting: int = 4
+    stretch_s: float = 0.5  # CPU seconds in one go without passing a loop header or a function entry
     stdio_bytes: int = MIB  # of captured stdout, and again of stderr

@@ -11,7 +11,7 @@ from spear.hostcall import _binding as native
 from spear.hostcall._call import Trapped
 from spear.hostcall._endings import Exited, Stopped
 from spear.hostcall._execution import Execution, Status
-from spear.hostcall._guest import Guest
+from spear.hostcall._guest import TIMEOUT, Guest
 from spear.hostcall._module import Entry, Module
 from spear.hostcall._termination import Termination
 
@@ -41,10 +41,13 @@ async def execute(
     try:
         limit = timeout_s if timeout_s else float("inf")
         with trio.CancelScope(deadline=trio.current_time() + limit) as scope:
+            guest.deadline = begin + limit
             handle.attach(guest, scope)
-            outcome = await _attempt(guest, module, entry, handle)
+            outcome = await _attempt(guest, module, entry, handle, limit)
         if scope.cancelled_caught:
-            outcome = _interrupted(guest, handle, limit)
+            guest.interrupt(TIMEOUT)
+            guest.stopped()
+            outcome = _stopped(guest, handle, limit)
     finally:
         guest.close()
     return Execution(
@@ -64,20 +67,15 @@ async def execute(
     )
 
 
-def _interrupted(guest: Guest, handle: Termination, limit: float) -> Outcome:
+def _stopped(guest: Guest, handle: Termination, limit: float) -> Outcome:
     if handle.requested:
-        guest.stopped()
-        return _terminated(handle)
-    guest.stop_text = "Terminate execution: timeout"
-    guest.stopped()
-    return Outcome("timeout", error_message=f"timeout after {limit:g} s")
+        return Outcome("terminated", error_message=handle.message or "terminated")
+    if guest.overrun == TIMEOUT:
+        return Outcome("timeout", error_message=f"timeout after {limit:g} s")
+    return Outcome("failed", error_message=guest.overrun)
 
 
-def _terminated(handle: Termination) -> Outcome:
-    return Outcome("terminated", error_message=handle.message or "terminated")
-
-
-async def _attempt(guest: Guest, module: Module, entry: str, handle: Termination) -> Outcome:
+async def _attempt(guest: Guest, module: Module, entry: str, handle: Termination, limit: float) -> Outcome:
     try:
         output = await _enter(guest, module, find_entry(module, entry))
     except NoEntry as error:
@@ -85,7 +83,7 @@ async def _attempt(guest: Guest, module: Module, entry: str, handle: Termination
     except Trapped as trap:
         return Outcome("failed", error_message=str(trap))
     except Stopped:
-        return _terminated(handle)
+        return _stopped(guest, handle, limit)
     except Exited as exit_:
         code = exit_.code
         return Outcome("failed", code, error_message=f"exit code {code}") if code else Outcome("completed", 0)
