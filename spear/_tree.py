@@ -3,6 +3,7 @@
 runtime                    the supervisor that `open_runtime` opens
 ├── backends/instances/…   one actor per configured instance, stopped together
 ├── router                 a turn is a request
+├── watch                  polls the configuration's files, where that was asked for
 └── executions/guests/…    one actor per running guest; started with the first guest, so that without guests
                            the WebAssembly engine is never loaded
 """
@@ -11,33 +12,102 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Never
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Never
 
-from actors import Actor, Context, Request, Spec, Supervisor, open_supervisor
+import trio
 
+from actors import (
+    Actor,
+    Context,
+    NameTaken,
+    Ref,
+    Request,
+    Spec,
+    StartFailed,
+    Supervisor,
+    SupervisorClosed,
+    open_supervisor,
+)
+
+from .backends import BackendMessage
 from .config import GuestLimits
 from .ir import ErrorCode, RoutingError, SpearError, make_error
-from .router import Generation
+from .router import Desk, Succession
 
 if TYPE_CHECKING:
     from .hostcall import Execution, GuestEngine
 
+START_SECONDS: Final = 30.0
+"""How long the new instances of a generation may take to start, together."""
 
-class Backends(Actor[Never]):
+
+class CannotStart(Exception):
+    """An instance of a new generation did not start; the old generation is as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replace(Request[None]):
+    """Start what the new generation needs, switch the desk to it, and let the others finish. Rejected with
+    `CannotStart`, and cancelled, before the switch: nothing has changed then."""
+
+    succession: Succession
+
+
+class Backends(Actor[Replace]):
     """Starts an actor for each instance that can serve, and lends its address to the router's view of it."""
 
-    def __init__(self, generation: Generation, drain: float) -> None:
-        self._generation = generation
+    rejects = (CannotStart,)
+
+    def __init__(self, desk: Desk, drain: float) -> None:
+        self._desk = desk
         self._drain = drain
+        self._supervisor: Supervisor
+        self._leaving: list[Ref[BackendMessage]] = []
+        self._later = 0  # how many were started after the first ones
 
     @asynccontextmanager
-    async def lifespan(self, ctx: Context[Never]) -> AsyncIterator[None]:
-        usable = [instance for instance in self._generation.instances if instance.reason is None]
+    async def lifespan(self, ctx: Context[Replace]) -> AsyncIterator[None]:
+        generation = self._desk.generation
+        usable = [instance for instance in generation.instances if instance.reason is None]
         async with open_supervisor(name="instances", intensity=5 + len(usable), period=30.0, stop="together") as sup:
+            self._supervisor = sup
             for instance in usable:
-                instance.ref = await sup.start(self._generation.spec(instance, drain=self._drain))
+                instance.ref = await sup.start(generation.spec(instance, drain=self._drain))
             yield
+
+    async def handle(self, msg: Replace, ctx: Context[Replace]) -> None:
+        succession, sup = msg.succession, self._supervisor
+        started: list[Ref[BackendMessage]] = []
+        name = ""
+        try:
+            with trio.fail_after(START_SECONDS):
+                for instance in succession.starting:
+                    name = instance.name
+                    self._later += 1
+                    spec = succession.generation.spec(instance, drain=self._drain)
+                    # The one it replaces may have the plain name for a while yet.
+                    instance.ref = await sup.start(replace(spec, name=f"{name} #{self._later}"))
+                    started.append(instance.ref)
+                await trio.lowlevel.checkpoint_if_cancelled()  # from here to the switch nobody can be told otherwise
+        except BaseException as error:
+            for ref in started:  # nobody has sent them anything
+                sup.stop_soon(ref, drain=0)
+            if isinstance(error, trio.TooSlowError):
+                raise CannotStart(f"backend {name} did not start within {START_SECONDS:.0f} s") from None
+            if isinstance(error, StartFailed | NameTaken | SupervisorClosed | ValueError):
+                raise CannotStart(f"backend {name} did not start: {error}") from None
+            raise
+        self._desk.switch(succession)
+        for instance in succession.leaving:
+            if instance.ref is not None:
+                # No attempt outlives the total clock of its instance, so that none is cut short here.
+                sup.stop_soon(instance.ref, drain=instance.config.timeouts.total + 1.0)
+                self._leaving.append(instance.ref)
+
+    def observe(self) -> Mapping[str, object]:
+        self._leaving = [ref for ref in self._leaving if ref.status != "exited"]
+        return {"generation": self._desk.generation.number, "leaving": len(self._leaving)}
 
 
 @dataclass(frozen=True, slots=True)
