@@ -30,7 +30,7 @@ from actors import (
 from ._guest_chat import GuestChat
 from ._reload import Reloader, ReloadReport, Source
 from ._tree import Backends, Executions, RunGuest
-from ._watch import Watcher, look_now, watched
+from ._watch import Look, Watcher, look_now, watched
 from .backends import Kind, canonical_kind, find_kind
 from .config import Config, load_config
 from .config import TaskConfig as Task  # its public name
@@ -359,8 +359,11 @@ async def open_runtime(
     source = _source(config)
     if watch and not isinstance(source, Path):
         raise ValueError("watch=True needs the path of a file to look at")
-    before = look_now([source]) if isinstance(source, Path) else {}  # a change from here on is one
     loaded = config if isinstance(config, Config) else load_config(config)
+    seen: Look = {}
+    if watch and isinstance(source, Path):
+        seen = look_now(watched(source, loaded))
+        loaded = load_config(source)  # again: what changes after the look is seen as a change
     find = _finder(kinds or {})
     desk = Desk(build_generation(loaded, find_kind=find), rng=Random(seed) if seed is not None else None)
     counters = Counters()
@@ -375,7 +378,6 @@ async def open_runtime(
             )
             runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
             if watch and isinstance(source, Path):
-                seen = {**look_now(watched(source, loaded)), **before}
                 watcher = partial(Watcher, source, lambda: runtime.config, runtime.reload, seen)
                 await supervisor.start(Spec(name="watch", factory=watcher))
             yield runtime

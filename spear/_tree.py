@@ -33,7 +33,7 @@ from actors import (
 from .backends import BackendMessage
 from .config import GuestLimits
 from .ir import ErrorCode, RoutingError, SpearError, make_error
-from .router import Desk, Succession
+from .router import Desk, Instance, Succession
 
 if TYPE_CHECKING:
     from .hostcall import Execution, GuestEngine
@@ -77,33 +77,41 @@ class Backends(Actor[Replace]):
             yield
 
     async def handle(self, msg: Replace, ctx: Context[Replace]) -> None:
-        succession, sup = msg.succession, self._supervisor
+        succession = msg.succession
         started: list[Ref[BackendMessage]] = []
-        name = ""
         try:
-            with trio.fail_after(START_SECONDS):
-                for instance in succession.starting:
-                    name = instance.name
-                    self._later += 1
-                    spec = succession.generation.spec(instance, drain=self._drain)
-                    # The one it replaces may have the plain name for a while yet.
-                    instance.ref = await sup.start(replace(spec, name=f"{name} #{self._later}"))
-                    started.append(instance.ref)
-                await trio.lowlevel.checkpoint_if_cancelled()  # from here to the switch nobody can be told otherwise
-        except BaseException as error:
+            await self._start(succession, started)
+        except BaseException:
             for ref in started:  # nobody has sent them anything
-                sup.stop_soon(ref, drain=0)
-            if isinstance(error, trio.TooSlowError):
-                raise CannotStart(f"backend {name} did not start within {START_SECONDS:.0f} s") from None
-            if isinstance(error, StartFailed | NameTaken | SupervisorClosed | ValueError):
-                raise CannotStart(f"backend {name} did not start: {error}") from None
+                self._supervisor.stop_soon(ref, drain=0)
             raise
         self._desk.switch(succession)
         for instance in succession.leaving:
             if instance.ref is not None:
                 # No attempt outlives the total clock of its instance, so that none is cut short here.
-                sup.stop_soon(instance.ref, drain=instance.config.timeouts.total + 1.0)
+                self._supervisor.stop_soon(instance.ref, drain=instance.config.timeouts.total + 1.0)
                 self._leaving.append(instance.ref)
+
+    async def _start(self, succession: Succession, started: list[Ref[BackendMessage]]) -> None:
+        name = ""
+        try:
+            with trio.fail_after(START_SECONDS):
+                for instance in succession.starting:
+                    name = instance.name
+                    instance.ref = await self._supervisor.start(self._successor(succession, instance))
+                    started.append(instance.ref)
+        except trio.TooSlowError:
+            raise CannotStart(f"backend {name} did not start within {START_SECONDS:.0f} s") from None
+        except (StartFailed, NameTaken, SupervisorClosed, ValueError) as error:
+            why = error if error.__cause__ is None else f"{type(error.__cause__).__name__}: {error.__cause__}"
+            raise CannotStart(f"backend {name} did not start: {why}") from None
+        await trio.lowlevel.checkpoint_if_cancelled()  # whoever gave up before the switch is told so, and there is none
+
+    def _successor(self, succession: Succession, instance: Instance) -> Spec[BackendMessage]:
+        """Under a name of its own: the one it replaces may have the plain one for a while yet."""
+        self._later += 1
+        spec = succession.generation.spec(instance, drain=self._drain)
+        return replace(spec, name=f"{spec.name} #{self._later}")
 
     def observe(self) -> Mapping[str, object]:
         self._leaving = [ref for ref in self._leaving if ref.status != "exited"]

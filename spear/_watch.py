@@ -73,9 +73,9 @@ class Watcher(Actor[Never]):
             return
         self._reloads += 1
         await self._reload()
-        # What is watched from now on only was read after `seen`, so that it counts as loaded.
-        self._loaded = self._last = {**await look(watched(self._path, self._config())), **seen}
-        self._loaded = self._last = {path: self._loaded[path] for path in watched(self._path, self._config())}
+        # Keys of files that were not looked at before may have changed since they were read: these make the next look
+        # differ from this one, and are read once more.
+        self._loaded = seen
 
     def observe(self) -> Mapping[str, object]:
         return {"path": str(self._path), "reloads": self._reloads, "missing": self._missing}

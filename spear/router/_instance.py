@@ -2,7 +2,8 @@
 
 What is configured never changes within a generation, and `index` is given to no other instance of a later one. The
 load is the length of the set of turns that the router has open there, so it cannot drift; while turns that were given
-up may still be cleaning up, the actor's own numbers count too. Only the router writes to `turns`, `lingers` and the counters.
+up may still be cleaning up, the actor's own numbers count too. Only the router writes to `turns`, `lingers` and the
+counters.
 """
 
 from __future__ import annotations
