@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spear.config import find_config
 from spear.ir import GuestError
 
 from ._output import Seconds, choose_config, config_option, json_option, print_json, progress
+from ._reload import reloading
 from ._signals import run_command
 
 if TYPE_CHECKING:
@@ -51,6 +54,8 @@ def run(guest: Path, config_path: Path | None, entry: str, timeout: float, task:
     Its stdout comes to stdout; its stderr and its log to stderr, as they come. With --json, exactly one line is
     printed, at the end. A guest has no arguments, environment or stdin.
 
+    SIGHUP reads the configuration again while the guest runs.
+
     Exit code: the guest's own & 255 (a non-zero one stays non-zero); 124 timeout; 125 trap or failed start; 126 not a
     module; 2 usage or configuration; 130 interrupted.
     """
@@ -69,7 +74,12 @@ async def _run(
 
     began = time.perf_counter()
     config = choose_config(config_path, quiet=as_json)
-    async with open_runtime(config) as runtime, progress(f"running {guest.name}") as quiet:
+    file = find_config(config_path, os.environ, Path.cwd())
+    async with (
+        open_runtime(config) as runtime,
+        progress(f"running {guest.name}") as quiet,
+        reloading(runtime, file, quiet),
+    ):
 
         def log(record: LogRecord) -> None:
             quiet()

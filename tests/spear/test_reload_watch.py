@@ -128,8 +128,8 @@ async def test_a_file_that_is_still_being_written_is_left_alone(file):
                 stream.flush()
                 await trio.sleep(0.03)
                 assert reloads(runtime) == 0
-        await until_true(lambda: len(names(runtime)) == 20)
-        assert reloads(runtime) == 1
+        await until_true(lambda: reloads(runtime) == 1)
+        assert len(names(runtime)) == 20
 
 
 async def test_a_bad_file_is_said_once_and_its_repair_is_seen(file):
@@ -165,9 +165,8 @@ async def test_the_files_of_keys_are_watched(file, tmp_path):
             key.write_text(value)
             await until_true(lambda: [each.reveal() for each in runtime.config.secrets] == [value])  # noqa: B023
         await until_true(lambda: [row["state"] for row in runtime.backends()] == ["running"])
-        await until_true(lambda: reloads(runtime) == 4)  # one more, because the key's file was new
         await trio.sleep(10 * QUICK)
-        assert reloads(runtime) == 4
+        assert reloads(runtime) in {3, 4}  # one more because the key's file was new, unless that fell together
 
 
 def test_from_other_threads(file):
