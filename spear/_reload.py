@@ -27,7 +27,8 @@ from .secrets import Redactor
 from .telemetry import Counters, get_logger, redacting
 
 _log = get_logger("spear.reload")
-_SECTIONS: Final = ("default_policy", "debug_raw", "routes", "tasks", "router", "guests", "log")
+_NO_SETTINGS: Final = frozenset({"backends", "credentials", "skipped", "warnings", "origin"})
+"""What the lists of instances say already, and what is no setting at all."""
 _FIXED_ROUTER: Final = ("max_requests", "max_waiting")
 _FIXED_GUESTS: Final = ("max_executions", "memory_bytes", "module_cache")
 
@@ -152,7 +153,11 @@ class Reloader:
             adjusted=tuple(each.name for each, _ in succession.adjusted),
             removed=succession.removed,
             unchanged=_names(succession.unchanged),
-            settings=tuple(key for key in _SECTIONS if _bare(getattr(before, key)) != _bare(getattr(config, key))),
+            settings=tuple(
+                key
+                for key in Config.model_fields
+                if key not in _NO_SETTINGS and _bare(getattr(before, key)) != _bare(getattr(config, key))
+            ),
             not_applied=tuple(self._not_applied(config)),
             warnings=config.warnings,
         )

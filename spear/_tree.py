@@ -86,6 +86,7 @@ class Backends(Actor[Replace]):
                 self._supervisor.stop_soon(ref, drain=0)
             raise
         self._desk.switch(succession)
+        self._leaving = [ref for ref in self._leaving if ref.status != "exited"]
         for instance in succession.leaving:
             if instance.ref is not None:
                 # No attempt outlives the total clock of its instance, so that none is cut short here.
@@ -114,8 +115,8 @@ class Backends(Actor[Replace]):
         return replace(spec, name=f"{spec.name} #{self._later}")
 
     def observe(self) -> Mapping[str, object]:
-        self._leaving = [ref for ref in self._leaving if ref.status != "exited"]
-        return {"generation": self._desk.generation.number, "leaving": len(self._leaving)}
+        leaving = sum(ref.status != "exited" for ref in self._leaving)
+        return {"generation": self._desk.generation.number, "leaving": leaving}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+from collections import Counter
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -614,6 +616,31 @@ async def test_a_thousand_reloads_lose_no_request(kind, log):
     assert sum(answered.values()) == counted(runtime, "requests_total", code="ok")
     assert counted(runtime, "requests_total") == counted(runtime, "requests_total", code="ok")
     assert kind.open_now == []
+
+
+async def test_old_generations_are_forgotten(kind):
+    """Neither they nor their instances nor their actors pile up."""
+
+    def alive():
+        gc.collect()
+        found = Counter(type(each).__name__ for each in gc.get_objects() if type(each).__module__ != "builtins")
+        return {name: found[name] for name in ("Generation", "Instance", "Cell", "Config", "Played", "CancelScope")}
+
+    def configs(number):
+        return source(played("a"), played("b", tag=number), played(f"c{number % 2}"))
+
+    async with opened(kind, configs(0)) as runtime:
+        await trio.to_thread.run_sync(lambda: None)
+        before = {}
+        for number in range(1, 301):
+            assert (await runtime.reload(configs(number))).ok
+            await who(runtime)
+            if number == 20:
+                before = alive()
+        await trio.testing.wait_all_tasks_blocked()
+        for name, count in alive().items():
+            assert count <= before[name] + 3, (name, before[name], count)
+        assert len(runtime.snapshot().children[0].children[0].children) == 3
 
 
 async def test_a_full_runtime_reloads(kind, autojump_clock):
