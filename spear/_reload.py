@@ -120,7 +120,7 @@ class Reloader:
         except CannotStart as error:
             return self._failed(str(error))
         except (ActorStopped, ActorCrashed):
-            return self._failed("the backends were restarting; try again")
+            return self._failed("the backends were stopping or restarting")
         except Exception as bug:  # noqa: BLE001 -- of a kind, or ours: what runs must go on; the log has the traceback
             _log.error("reload_bug", exc_info=bug)
             return self._failed(f"a bug, see the log: {type(bug).__name__}")

@@ -110,6 +110,8 @@ class Course:
 
     def next(self) -> Leg | None:
         """The next attempt, or None: then `error` says why."""
+        if self.generation is not self.desk.generation:
+            self._move()
         now = trio.current_time()
         if now >= self.deadline:
             clock: Clock = "total" if self.attempts else "queue"
@@ -134,8 +136,6 @@ class Course:
 
     def _decide(self, now: float) -> Plan:
         """Each decision passes the whole filter again, less those that were tried."""
-        if self.generation is not self.desk.generation:
-            self._move()
         while True:
             plan = self._plan = self.desk.decide(self._facts, now, self._tried.keys())
             if plan.chosen is not None:

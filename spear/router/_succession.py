@@ -39,7 +39,6 @@ class Succession:
 
 def succeed(old: Generation, built: Generation) -> Succession:
     """What it takes to go from `old` to `built`, which nobody uses yet."""
-    built = replace(built, number=old.number + 1)
     same_host = old.config.debug_raw == built.config.debug_raw
     instances: list[Instance] = []
     added: list[Instance] = []
@@ -61,7 +60,7 @@ def succeed(old: Generation, built: Generation) -> Succession:
         (added if known is None else changed).append(new)
     stay = {id(each) for each in instances}
     return Succession(
-        replace(built, instances=tuple(instances), issued=issued),
+        replace(built, number=old.number + 1, instances=tuple(instances), issued=issued),
         added=tuple(added),
         changed=tuple(changed),
         adjusted=tuple(adjusted),

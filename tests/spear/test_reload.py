@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import json
 from collections import Counter
 from contextlib import asynccontextmanager
 from random import Random
@@ -31,7 +32,7 @@ from spear.ir import (
 from spear.secrets import MASK
 from spear.telemetry import configure_logging, get_logger
 from tests.spear.test_runtime_counters import counted
-from tests.system.kit import NOTHING, chat, nothing_left, until_true
+from tests.system.kit import GUESTS, NOTHING, chat, nothing_left, until_true
 
 
 class PlayedKind:
@@ -386,6 +387,32 @@ async def test_a_restart_of_all_backends_keeps_the_generation(kind, autojump_clo
         assert await who(runtime, routing={"backend": "b"}) == "b two"
         assert (await runtime.reload(config(played("d")))).ok
         assert await who(runtime) == "d"
+
+
+async def test_the_end_of_the_runtime_is_also_that_of_a_reload(kind, autojump_clock):
+    reports = []
+    async with trio.open_nursery() as nursery:
+        async with opened(kind, config(played("a"))) as runtime:
+
+            async def reload():
+                reports.append(await runtime.reload(config(played("b", opening_s=20))))
+
+            nursery.start_soon(reload)
+            await trio.sleep(1)
+        await reload()
+    assert [each.error for each in reports] == ["the backends were stopping or restarting"] * 2
+    assert kind.open_now == []
+    assert len(runtime._reloader._announced) == 0
+
+
+async def test_a_guest_goes_on(kind):
+    """What it asks is decided by what holds when it asks."""
+    async with opened(kind, source(played("a"), guests={"module_cache": False})) as runtime:
+        first = await runtime.run_guest(GUESTS, entry="chat_any")
+        assert (await runtime.reload(source(played("b"), guests={"module_cache": False}))).ok
+        second = await runtime.run_guest(GUESTS, entry="chat_any")
+        texts = [json.loads(each.stdout)["choices"][0]["message"]["content"] for each in (first, second)]
+        assert texts == ["a", "b"]
 
 
 async def test_calls_take_turns(kind, autojump_clock):
