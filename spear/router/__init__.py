@@ -8,6 +8,7 @@
     _routes      which route, hence which policy and fallback
     _decide      facts -> Plan
     _registry    a configuration -> Generation
+    _succession  a generation and the next one -> what starts, stays and leaves
     _explain     Plan -> Explanation
     _failures    what follows from which failure: the table
     _counts      what is counted
@@ -42,5 +43,7 @@ from ._facts import facts_of as facts_of
 from ._instance import Instance as Instance
 from ._registry import Generation as Generation
 from ._registry import build_generation as build_generation
+from ._succession import Succession as Succession
+from ._succession import succeed as succeed
 from .policies import POLICIES as POLICIES
 from .policies import Memory as Memory

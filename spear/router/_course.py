@@ -99,7 +99,7 @@ class Course:
         self._facts = facts_of(request)
         self._classes: Iterator[str] | None = None  # of the route's fallback, once it is needed
         self._left = limits.max_attempts
-        self._tried: set[str] = set()
+        self._tried: dict[str, Instance] = {}
         self._again: Leg | None = None
         self._retried = False
         self._plan: Plan | None = None  # the latest
@@ -112,6 +112,8 @@ class Course:
 
     def next(self) -> Leg | None:
         """The next attempt, or None: then `error` says why."""
+        if self.generation is not self.desk.generation:
+            self._move()
         now = trio.current_time()
         if now >= self.deadline:
             clock: Clock = "total" if self.attempts else "queue"
@@ -129,7 +131,7 @@ class Course:
         if plan.chosen is None or plan.chosen.ref is None:
             return None
         self._left -= 1
-        self._tried.add(plan.chosen.name)
+        self._tried[plan.chosen.name] = plan.chosen
         reason = "fallback" if self.attempts else "chosen"
         self.desk.counts.fallbacks += reason == "fallback"
         return self._leg(plan, plan.chosen, plan.chosen.ref, reason, now)
@@ -137,7 +139,7 @@ class Course:
     def _decide(self, now: float) -> Plan:
         """Each decision passes the whole filter again, less those that were tried."""
         while True:
-            plan = self._plan = self.desk.decide(self._facts, now, self._tried)
+            plan = self._plan = self.desk.decide(self._facts, now, self._tried.keys())
             if plan.chosen is not None:
                 return plan
             self._nobody = self._nobody or plan.error
@@ -150,6 +152,13 @@ class Course:
                 return plan
             # The class has a route of its own, which did not allow the request's policy.
             self._facts = self._facts._replace(model=model, policy=None, policy_options=())
+
+    def _move(self) -> None:
+        """The configuration was reloaded since: what follows is the new generation's to decide. An instance that was
+        replaced is another one, which was not tried. Attempts left and deadline stay."""
+        self.generation = self.desk.generation
+        by_name = self.generation.by_name
+        self._tried = {name: each for name, each in self._tried.items() if by_name.get(name) is each}
 
     def _leg(self, plan: Plan, instance: Instance, ref: Ref[BackendMessage], reason: str, now: float) -> Leg:
         request = send_model(self.request, instance.own_model or self._facts.model)

@@ -19,6 +19,7 @@ from ._explain import Explanation, explain
 from ._facts import Facts, facts_of
 from ._failures import Fault
 from ._registry import Generation
+from ._succession import Succession
 from .policies import POLICIES, Change, Memory
 
 _NOBODY: frozenset[str] = frozenset()
@@ -34,6 +35,13 @@ class Desk:
         self.counts = Counts()
         self._memory = Memory()
         self._rng = rng or Random()
+
+    def switch(self, succession: Succession) -> None:
+        """From here on the new generation holds; whoever it needs has been started. Decisions of requests that are
+        under way are made by it, too."""
+        for instance, config in succession.adjusted:
+            instance.adjust(config)
+        self.generation = succession.generation
 
     def decide(self, facts: Facts, now: float, exclude: AbstractSet[str] = _NOBODY) -> Plan:
         """Decide for real: the policy remembers it."""

@@ -1,8 +1,9 @@
 """The live view of one configured backend instance: what a decision reads, without copying.
 
-What is configured never changes within a generation. The load is the length of the set of turns that the router has
-open there, so it cannot drift; while turns that were given up may still be cleaning up, the actor's own numbers count
-too. Only the router writes to `turns`, `lingers` and the counters.
+What is configured never changes within a generation, and `index` is given to no other instance of a later one. The
+load is the length of the set of turns that the router has open there, so it cannot drift; while turns that were given
+up may still be cleaning up, the actor's own numbers count too. Only the router writes to `turns`, `lingers` and the
+counters.
 """
 
 from __future__ import annotations
@@ -66,6 +67,12 @@ class Instance:
         self.turns: set[object] = set()
         self.lingers = False
         self.sent = self.failed = self.refused = 0
+
+    def adjust(self, config: InstanceConfig) -> None:
+        """Take over what only the router reads: weight, priority, price. All else in `config` is as it was."""
+        self.config = config
+        self.weight = config.weight
+        self.priority = config.priority
 
     def __repr__(self) -> str:
         return f"<Instance {self.name} {self.status} load={self.load}>"

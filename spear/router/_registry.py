@@ -24,13 +24,15 @@ from .policies import POLICIES, WITHIN_LEVEL
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """`instances` are live views; all the rest never changes."""
+    """`instances` are live views, which the next generation shares as far as they stay; all the rest never changes."""
 
     number: int
     config: Config
     instances: tuple[Instance, ...]
     routes: tuple[Route, ...]
     skipped: tuple[SkippedInstance, ...] = ()
+    issued: int = 0
+    """How many indexes this generation and those before it have given out: the next new instance gets this one."""
     by_name: Mapping[str, Instance] = field(init=False)
     tasks: Mapping[str, TaskConfig] = field(init=False)
     remembered: Remembered = field(init=False, compare=False, repr=False)
@@ -64,7 +66,8 @@ def build_generation(config: Config, *, number: int = 1, find_kind: Callable[[st
     build.check_tasks()
     if build.problems:
         raise ConfigError(build.problems)
-    return Generation(number, config, instances, routes_of(config), (*config.skipped, *build.skipped))
+    skipped = (*config.skipped, *build.skipped)
+    return Generation(number, config, instances, routes_of(config), skipped, issued=len(instances))
 
 
 class _Build:
