@@ -12,13 +12,6 @@ _MASK: Final = (1 << 64) - 1
 _STEP: Final = 0x9E3779B97F4A7C15
 
 
-def mix(value: int) -> int:
-    """64 bits that look like chance, the same for the same `value` of 64 bits."""
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-    return value ^ (value >> 31)
-
-
 class Draws:
     __slots__ = ("_state",)
 
@@ -28,7 +21,9 @@ class Draws:
     def bits(self) -> int:
         """64 random bits."""
         self._state = state = (self._state + _STEP) & _MASK
-        return mix(state)
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        return state ^ (state >> 31)
 
     def random(self) -> float:
         """From 0 (included) to 1 (not)."""

@@ -41,9 +41,6 @@ def _costs(candidates: Sequence[Candidate], facts: Facts) -> list[float | None]:
     output = 0
     if facts.operation is Operation.CHAT_COMPLETIONS:
         output = facts.sizes.output_tokens or OUTPUT_GUESS
-    costs: list[float | None] = []
-    for candidate in candidates:
-        price = candidate.price
-        cost = None if price is None else (facts.input_tokens * price.input + output * price.output) / _PER
-        costs.append(cost)
-    return costs
+    once, more = facts.input_tokens / _PER, output / _PER
+    prices = [candidate.price for candidate in candidates]
+    return [None if price is None else once * price.input + more * price.output for price in prices]

@@ -23,7 +23,7 @@ State = object
 
 class Candidate(Protocol):
     """`load` counts what is running and queued there. `weight` is above 0: a drained instance is no candidate.
-    `identity` is 64 bits of the name."""
+    `identity` is an odd hash of the name, of 64 bits."""
 
     @property
     def name(self) -> str: ...

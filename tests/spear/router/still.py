@@ -26,7 +26,7 @@ class Still:
 
     @property
     def identity(self) -> int:
-        return hash_name(self.name)
+        return hash_name(self.name) | 1
 
     def estimate(self, timing: Timing, tau: float) -> Estimate | None:
         return self.known

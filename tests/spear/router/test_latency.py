@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import exp
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spear.router._latency import FAILURE_S, Estimate, Latency
@@ -47,6 +47,7 @@ def test_a_higher_sample_replaces_the_peak_at_once_and_a_lower_one_slowly() -> N
 
 
 @given(samples=st.lists(st.tuples(seconds, gaps), min_size=1, max_size=50))
+@settings(deadline=None)
 def test_the_mean_lies_among_the_samples_and_the_peak_not_below_it(samples: list[tuple[float, float]]) -> None:
     latency, now = Latency(), 0.0
     for sample, gap in samples:
@@ -76,6 +77,7 @@ def test_what_has_been_silent_for_three_taus_starts_again() -> None:
 
 
 @given(elapsed=st.floats(0, 100))
+@settings(deadline=None)
 def test_a_failure_is_never_fast(elapsed: float) -> None:
     latency = Latency()
     latency.answered(0.1, 0.0)
@@ -96,6 +98,7 @@ def test_failures_are_no_answers_for_the_percentiles() -> None:
 
 
 @given(known=seconds, elapsed=seconds)
+@settings(deadline=None)
 def test_given_up_counts_only_above_what_is_known(known: float, elapsed: float) -> None:
     latency = Latency()
     latency.answered(known, 0.0)
@@ -103,7 +106,7 @@ def test_given_up_counts_only_above_what_is_known(known: float, elapsed: float) 
     latency.given_up(elapsed, 10.0)
     after = estimate(latency)
     if elapsed > known:
-        assert known < after.mean < elapsed
+        assert after.mean == pytest.approx(elapsed + (known - elapsed) * exp(-10 / TAU))
         assert after.peak == elapsed
     else:
         assert after == before
@@ -137,6 +140,7 @@ def test_percentiles_need_twenty_answers() -> None:
 
 
 @given(samples=st.lists(seconds, min_size=20, max_size=600), fraction=st.floats(0.01, 1))
+@settings(deadline=None)
 def test_a_percentile_is_that_of_the_latest_answers(samples: list[float], fraction: float) -> None:
     latency = Latency()
     for sample in samples:

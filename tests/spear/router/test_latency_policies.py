@@ -20,6 +20,7 @@ times = st.floats(0.001, 60)
 
 @both
 @given(first=times, second=times, seed=seeds)
+@settings(deadline=None)
 def test_the_faster_of_two_idle_ones_wins(policy: str, first: float, second: float, seed: int) -> None:
     pair = [Still("a", known=took(first)), Still("b", known=took(second))]
     chosen = pair[choose(policy, pair, seed=seed).position]
@@ -28,6 +29,7 @@ def test_the_faster_of_two_idle_ones_wins(policy: str, first: float, second: flo
 
 @both
 @given(seconds=times, weight=st.integers(2, 100), seed=seeds)
+@settings(deadline=None)
 def test_the_weight_divides(policy: str, seconds: float, weight: int, seed: int) -> None:
     """Twice the weight makes up for up to twice the time."""
     light = Still("light", known=took(seconds))
@@ -38,6 +40,7 @@ def test_the_weight_divides(policy: str, seconds: float, weight: int, seed: int)
 
 
 @given(seconds=times, loads=st.tuples(st.integers(0, 50), st.integers(0, 50)), seed=seeds)
+@settings(deadline=None)
 def test_peak_ewma_takes_what_is_in_hand_into_account(seconds: float, loads: tuple[int, int], seed: int) -> None:
     pair = [Still(name, load=load, known=took(seconds)) for name, load in zip("ab", loads, strict=True)]
     assert loads[choose("peak_ewma", pair, seed=seed).position] == min(loads)
@@ -62,7 +65,7 @@ def test_nobody_is_pinned_under_ties_of_latency(policy: str, known: Estimate | N
 
 
 @given(weights=st.tuples(st.integers(1, 5), st.integers(1, 5)))
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 def test_a_burst_among_equals_spreads_by_weight(weights: tuple[int, int]) -> None:
     pair = named(*weights)
     for each in pair:
@@ -74,6 +77,7 @@ def test_a_burst_among_equals_spreads_by_weight(weights: tuple[int, int]) -> Non
 
 @both
 @given(seed=seeds)
+@settings(deadline=None)
 def test_of_a_hundred_two_are_looked_at(policy: str, seed: int) -> None:
     many = [Still(str(i), known=took(0.1 + i)) for i in range(100)]
     choice = choose(policy, many, seed=seed)
@@ -87,6 +91,7 @@ def test_of_a_hundred_two_are_looked_at(policy: str, seed: int) -> None:
 
 @both
 @given(seconds=times, seed=seeds)
+@settings(deadline=None)
 def test_one_of_whom_nothing_is_known_is_asked_once_and_then_waited_for(policy: str, seconds: float, seed: int) -> None:
     pair = [Still("new"), Still("old", known=took(seconds))]
     assert pair[choose(policy, pair, seed=seed).position].name == "new"
