@@ -1,9 +1,11 @@
 """consistent_hash: requests of one key go to one instance, while it has no more than its share.
 
 Weighted rendezvous: each candidate scores -weight / ln(h), h in (0, 1) made of the key and the candidate's name; the
-highest wins. (h is the product of the two hashes, which scatters well enough as one of them is odd.) So an instance that goes away moves only its own keys, by weight to the others, and one that comes takes
+highest wins. So an instance that goes away moves only its own keys, by weight to the others, and one that comes takes
 only its share; the order of the scores is also the order in which a key falls back. Whoever has more than `load_bound`
 times its share of what is running is passed over, so that one hot key cannot bury an instance.
+
+h is the product of two hashes, one of them odd: that scatters well enough, and costs half of mixing them.
 """
 
 from __future__ import annotations
