@@ -5,7 +5,7 @@ highest wins. So an instance that goes away moves only its own keys, by weight t
 only its share; the order of the scores is also the order in which a key falls back. Whoever has more than `load_bound`
 times its share of what is running is passed over, so that one hot key cannot bury an instance.
 
-h is the product of two hashes, one of them odd: that scatters well enough, and costs half of mixing them.
+h is the product of two odd hashes: that scatters well enough, and costs half of mixing them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def choose(
         choice = _least_inflight.choose(candidates, facts, state, draws, now, options)
         note = f"no {' or '.join(options.hash_key)} to hash: least_inflight"
         return choice._replace(note=f"{note}, {choice.note}" if choice.note else note)
+    key |= 1  # so that no two names have the same product
     # The middle of one of 2**52 steps, so that h is neither 0 nor 1.
     scores = [-each.weight / log((((key * each.identity & _MASK) >> 12) + 0.5) * _STEP) for each in candidates]
     loads = [each.load for each in candidates]

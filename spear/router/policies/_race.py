@@ -41,7 +41,7 @@ def race(
     pair: tuple[int, ...] = (0,) if count == 1 else two_of(count, draws)
     estimates = [candidates[position].estimate(facts.timing, options.tau) for position in pair]
     scores: list[float | None] = [None] * count
-    best, least = pair[0], 0.0
+    best, least = pair[0], 0.0  # of equals the first: which that is, is chance
     for position, seconds in zip(pair, _expected(estimates, options.tau, now, average), strict=True):
         candidate = candidates[position]
         if seconds is None:
@@ -49,7 +49,7 @@ def race(
         else:
             score = weigh(seconds, candidate)
         scores[position] = score
-        if position == pair[0] or score < least or (score == least and draws.below(2)):
+        if position == pair[0] or score < least:
             best, least = position, score
     note = f"power of two choices among {count}" if count > len(pair) else ""
     return Choice(best, scores, note=note, best="lowest")
