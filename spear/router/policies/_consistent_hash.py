@@ -39,13 +39,12 @@ def choose(
     weights = [each.weight for each in candidates]
     # Of all that runs, this request included: there is always one below its share.
     share = options.load_bound * (sum(loads) + 1) / sum(weights)
-    kept: list[float | None] = [*scores]
-    if max(loads) >= share * min(weights):
-        kept = [score if load < share * w else None for score, load, w in zip(scores, loads, weights, strict=True)]
-    best = max(score for score in kept if score is not None)
+    if max(loads) < share * min(weights):
+        return Choice(scores.index(max(scores)), scores, note=f"by {kind}")
+    kept = [score if load < share * w else None for score, load, w in zip(scores, loads, weights, strict=True)]
     over = kept.count(None)
     note = f"by {kind}; {over} above {options.load_bound:g} x their share" if over else f"by {kind}"
-    return Choice(kept.index(best), kept, note=note)
+    return Choice(kept.index(max(score for score in kept if score is not None)), kept, note=note)
 
 
 def _key(affinity: Affinity, kinds: Sequence[str]) -> tuple[str, int | None]:
