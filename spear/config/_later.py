@@ -21,9 +21,7 @@ LIMITS: Final = frozenset({"rpm", "tpm", "rpd", "tpd", "input_tpm", "output_tpm"
 CREDENTIAL: Final = frozenset({"limits", "rpm", "tpm", "weight", "budget"})
 ROUTE: Final = frozenset(
     {
-        "hedge", "mirror", "spill", "continuation", "on_exhausted", "max_attempts", "retry", "hash_key", "load_bound",
-        "filter", "budget", "limits",
+        "hedge", "mirror", "continuation", "on_exhausted", "max_attempts", "retry", "filter", "budget", "limits",
     }
 )  # fmt: skip
 TASK: Final = frozenset({"budget", "limits", "policy"})
-POLICIES: Final = frozenset({"ewma_latency", "peak_ewma", "consistent_hash", "cheapest"})

@@ -128,6 +128,14 @@ class Route(Section):
     fallback: tuple[str, ...] = ()
     within_level: PolicyName | None = None
     """For `priority`: the policy that orders the instances of one level."""
+    spill: Literal["strict", "proportional"] | None = None
+    """For `priority`: when the next level is used."""
+    tau: Annotated[float, Field(ge=0.1, le=86_400)] | None = None
+    """For policies that go by latency: the time in which the past fades, in seconds."""
+    hash_key: tuple[Literal["session", "task", "prompt"], ...] | None = None
+    """For `consistent_hash`: what keeps requests together, the first of these that a request has."""
+    load_bound: Annotated[float, Field(gt=1, le=100)] | None = None
+    """For `consistent_hash`: how many times its share of what is running an instance may have."""
     origin: Origin = Origin()
 
 

@@ -30,7 +30,20 @@ from ._references import check_references
 from ._report import Report, did_you_mean
 from ._sections import Table, build, durations, keys_of, only_known, table, tables
 
-POLICIES: Final = frozenset({"weighted_random", "round_robin", "weighted_round_robin", "least_inflight", "priority"})
+POLICIES: Final = frozenset(
+    {
+        "weighted_random", "round_robin", "weighted_round_robin", "least_inflight", "ewma_latency", "peak_ewma",
+        "consistent_hash", "priority", "cheapest",
+    }
+)  # fmt: skip
+_USED_BY: Final = {
+    "within_level": frozenset({"priority"}),
+    "spill": frozenset({"priority"}),
+    "tau": frozenset({"ewma_latency", "peak_ewma", "cheapest"}),
+    "hash_key": frozenset({"consistent_hash"}),
+    "load_bound": frozenset({"consistent_hash"}),
+}
+"""Of the options of a route, the policies that read them."""
 
 _DURATIONS = ("connect", "first_event", "idle", "total")
 
@@ -180,15 +193,26 @@ def _route(report: Report, path: Path, values: Table) -> Route | None:
     if isinstance(values.get("allow_policies"), list):
         for index, name in enumerate(values["allow_policies"]):
             _check_policy(report, name, (*path, "allow_policies", index))
-    for key in ("allow_policies", "fallback"):
+    for key in ("allow_policies", "fallback", "hash_key"):
         _not_empty(report, values, path, key)
-    if "within_level" in values:
-        if values.get("policy") != "priority":
-            report.add((*path, "within_level"), 'has a meaning only beside policy = "priority"')
-        elif values["within_level"] == "priority":
-            report.add((*path, "within_level"), "is the policy that makes the levels; expected another one")
+    _options(report, values, path)
+    values = durations(report, values, path, ("tau",))
     route = build(report, Route, values, path)
     return route and route.model_copy(update={"origin": report.origin(path, Route.model_fields)})
+
+
+def _options(report: Report, values: Table, path: Path) -> None:
+    """An option that no policy of its route reads is a mistake, and so is not ignored."""
+    if values.get("within_level") == "priority":
+        report.add((*path, "within_level"), "is the policy that makes the levels; expected another one")
+    allowed = values.get("allow_policies")
+    named = [values.get("policy"), *(allowed if isinstance(allowed, list) else ())]
+    if "priority" in named:
+        named.append(values.get("within_level"))
+    for key, policies in _USED_BY.items():
+        if key in values and not any(isinstance(name, str) and name in policies for name in named):
+            beside = " or ".join(f'policy = "{name}"' for name in sorted(policies))
+            report.add((*path, key), f"has a meaning only beside {beside}")
 
 
 def _task(report: Report, path: Path, values: Table) -> TaskConfig | None:
@@ -216,11 +240,5 @@ def _policy(report: Report, values: Table, path: Path, key: str) -> None:
 def _check_policy(report: Report, name: object, path: Path) -> None:
     if not isinstance(name, str):
         return  # the model says so
-    if name in _later.POLICIES:
-        report.add(path, f"the policy {name} is not supported by this version; expected one of {_listed(POLICIES)}")
-    elif name not in POLICIES:
+    if name not in POLICIES:
         report.add(path, f"is no policy{did_you_mean(name, POLICIES)}")
-
-
-def _listed(names: Collection[str]) -> str:
-    return ", ".join(sorted(names))

@@ -2,6 +2,7 @@
 
     policies/    who of the candidates: one pure module for each policy
     _draws       the random numbers of one decision
+    _latency     how long an instance takes
     _instance    the live view of one configured instance
     _facts       what a decision may know of a request
     _filter      the hard constraints, with reasons

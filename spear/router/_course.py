@@ -35,6 +35,7 @@ from ._desk import Desk
 from ._facts import facts_of
 from ._failures import Fault
 from ._instance import Instance
+from ._latency import Latency
 from ._routes import find_route
 from ._usage import settle_usage
 
@@ -45,9 +46,20 @@ FIRST_EVENT_S: Final = 60.0
 
 
 class Leg:
-    """One attempt: at whom, with what, until when. Times on Trio's clock."""
+    """One attempt: at whom, with what, until when. Times on Trio's clock. `timed`: the policies know its time."""
 
-    __slots__ = ("call", "deadline", "first_event_at", "instance", "plan", "reason", "ref", "request", "started")
+    __slots__ = (
+        "call",
+        "deadline",
+        "first_event_at",
+        "instance",
+        "plan",
+        "reason",
+        "ref",
+        "request",
+        "started",
+        "timed",
+    )
 
     def __init__(
         self,
@@ -65,6 +77,7 @@ class Leg:
         self.request = request
         self.started = started
         self.first_event_at: float | None = None
+        self.timed = False
 
     def limit(self, deadline: float, upstream: float) -> None:
         """`deadline` is the request's; `upstream` is that of whoever asked, if it is earlier."""
@@ -174,13 +187,21 @@ class Course:
         message = f"backend {leg.instance.name} took too long ({clock})"
         return Fault(make_error(ErrorCode.TIMEOUT, message, clock=clock), Failure.SERVER)
 
+    def committed(self, leg: Leg) -> None:
+        """A stream has its first content: this is its time, however long it goes on."""
+        now = leg.first_event_at = trio.current_time()
+        self._answered_in_time(leg, now)
+
     def failed(self, leg: Leg, fault: Fault) -> bool:
         """Record it; True where another attempt may follow."""
-        self._record(leg, "failed", trio.current_time(), fault.error.code)
+        now = trio.current_time()
+        self._record(leg, "failed", now, fault.error.code)
         leg.instance.failed += 1
         self.desk.settle(leg.plan, fault)
         self._last = fault.error
         rule = fault.rule
+        if rule.another_instance:  # otherwise it is the request's, and says nothing of the instance
+            self._latency(leg).failed((leg.first_event_at or now) - leg.started, now)
         # A connect that timed out has had its time; a refused or reset one is worth the one free retry.
         free = rule.free_retry and not fault.actor_gone and fault.error.code is not ErrorCode.TIMEOUT
         if free and not self._retried:
@@ -198,12 +219,16 @@ class Course:
 
     def left(self, leg: Leg) -> None:
         """The caller went away during this attempt."""
-        self._record(leg, "cancelled", trio.current_time())
+        now = trio.current_time()
+        self._record(leg, "cancelled", now)
+        if not leg.timed:
+            self._latency(leg).given_up(now - leg.started, now)
         self.desk.counts.cancelled += 1
 
     def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
         now = trio.current_time()
         self._record(leg, "ok", now)
+        self._answered_in_time(leg, now)
         self.desk.counts.ok += 1
         usage = settle_usage(answer.usage, leg.plan.facts, answer.payload, leg.instance.config.price)
         return ResponseEnvelope(
@@ -252,6 +277,14 @@ class Course:
     def partial_usage(self, leg: Leg, usage: Usage | None, chars: int) -> Usage:
         """What a broken stream used: what the backend said, else what passed through."""
         return settle_usage(usage or Usage(), leg.plan.facts, chars, leg.instance.config.price)
+
+    def _answered_in_time(self, leg: Leg, now: float) -> None:
+        if not leg.timed:
+            leg.timed = True
+            self._latency(leg).answered(now - leg.started, now)
+
+    def _latency(self, leg: Leg) -> Latency:
+        return leg.instance.latency(leg.plan.facts.timing)
 
     def _record(self, leg: Leg, outcome: Outcome, now: float, code: ErrorCode | None = None) -> None:
         self.attempts.append(

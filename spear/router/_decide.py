@@ -92,15 +92,31 @@ def decide(
     candidates, note = found.candidates, ""
     if facts.preferred_backends or facts.preferred_features:
         candidates, note = _prefer(candidates, facts)
-    name = f"{policy}/{route.options.within_level}" if policy == "priority" else policy
+    options, name = route.options, policy
+    if policy == "priority":
+        name = f"{policy}/{options.spill}/{options.within_level}"
+        if options.spill == "proportional":
+            options = options._replace(standing=_standing(found, candidates, facts, exclude))
     key = (name, tuple([each.index for each in candidates]))
-    choice = POLICIES[policy].choose(candidates, facts, memory.get(key), Draws(seed), now, route.options)
+    choice = POLICIES[policy].choose(candidates, facts, memory.get(key), Draws(seed), now, options)
     change = None if choice.state is None else Change(key, choice.state)
     chosen = candidates[choice.position]
     note = choice.note if not note else f"{note}; {choice.note}" if choice.note else note
     return Plan(
         generation.number, seed, facts, policy, candidates, found.rejected, chosen, choice, change, note
     ), change
+
+
+def _standing(
+    found: Filtered, candidates: Sequence[Instance], facts: Facts, exclude: AbstractSet[str]
+) -> Mapping[int, int]:
+    """By level, the weight of all that could be candidates if they were up and had room."""
+    able = found.able if candidates is found.candidates else _prefer(found.able, facts)[0]
+    standing: dict[int, int] = {}
+    for each in able:
+        if each.name not in exclude:
+            standing[each.priority] = standing.get(each.priority, 0) + each.weight
+    return standing
 
 
 def _prefer(candidates: Sequence[Instance], facts: Facts) -> tuple[Sequence[Instance], str]:

@@ -34,12 +34,14 @@ class Case(NamedTuple):
 
 
 class Filtered(NamedTuple):
-    """`code` and `step` are those of the step that left nobody; None where candidates are left."""
+    """`code` and `step` are those of the step that left nobody; None where candidates are left. `able`: those whom
+    only the moment kept out are among them."""
 
     candidates: _Instances
     rejected: Mapping[str, str]
     code: ErrorCode | None = None
     step: str | None = None
+    able: _Instances = ()
 
 
 class _Step(NamedTuple):
@@ -79,7 +81,7 @@ def admit(instances: _Instances, case: Case, remembered: Remembered | None = Non
     if lasting.code is not None:
         return lasting
     rejected = dict(lasting.rejected)
-    return _run(_NOW, lasting.candidates, case, rejected)
+    return _run(_NOW, lasting.candidates, case, rejected)._replace(able=lasting.candidates)
 
 
 def _lasting(instances: _Instances, case: Case, remembered: Remembered | None) -> Filtered:

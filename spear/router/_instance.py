@@ -16,6 +16,9 @@ from spear.backends import BackendMessage, Host, Key, Kind
 from spear.config import InstanceConfig, RouterLimits
 from spear.ir import Capabilities
 
+from ._facts import hash_name
+from ._latency import DEFAULT_TAU_S, Estimate, Latency, Timing
+
 NOT_STARTED: Final = "not_started"
 MISSING_CREDENTIAL: Final = "missing_credential"
 _LIMITS_OF_ADMISSION: Final = frozenset({"max_inflight", "max_queue"})
@@ -23,9 +26,9 @@ _LIMITS_OF_ADMISSION: Final = frozenset({"max_inflight", "max_queue"})
 
 class Instance:
     __slots__ = (
-        "answers_to", "capabilities", "checks_limits", "config", "failed", "features", "index", "keys", "kind",
-        "kind_name", "lingers", "max_inflight", "max_queue", "name", "ops", "own_model", "priority", "reason", "ref",
-        "refused", "room", "sent", "transports", "turns", "weight",
+        "answers_to", "capabilities", "checks_limits", "config", "failed", "features", "identity", "index",
+        "keys", "kind", "kind_name", "latencies", "lingers", "max_inflight", "max_queue", "name", "ops", "own_model",
+        "price", "priority", "reason", "ref", "refused", "room", "sent", "taus", "transports", "turns", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -38,9 +41,11 @@ class Instance:
         limits: RouterLimits,
         keys: Iterable[Key] = (),
         reason: str | None = None,
+        taus: Iterable[float] = (DEFAULT_TAU_S,),
     ) -> None:
         self.index = index
         self.name = config.name
+        self.identity = hash_name(config.name) | 1
         self.config = config
         self.kind = kind
         self.kind_name = kind.name
@@ -55,6 +60,7 @@ class Instance:
         self.own_model = (config.model or "").strip() or (config.model_class or "").strip()
         self.weight = config.weight
         self.priority = config.priority
+        self.price = config.price
         own = capabilities.limits
         self.max_inflight = limits.max_inflight if own.max_inflight is None else own.max_inflight
         self.max_queue = limits.max_queue if own.max_queue is None else own.max_queue
@@ -67,6 +73,8 @@ class Instance:
         self.turns: set[object] = set()
         self.lingers = False
         self.sent = self.failed = self.refused = 0
+        self.taus = tuple(taus)
+        self.latencies: dict[Timing, Latency] = {}
 
     def adjust(self, config: InstanceConfig) -> None:
         """Take over what only the router reads: weight, priority, price. All else in `config` is as it was."""
@@ -105,6 +113,18 @@ class Instance:
     @property
     def queued(self) -> int:
         return max(0, self.load - self.max_inflight)
+
+    def estimate(self, timing: Timing, tau: float) -> Estimate | None:
+        """How long it takes for such calls; None = nobody knows."""
+        found = self.latencies.get(timing)
+        return None if found is None else found.estimate(tau)
+
+    def latency(self, timing: Timing) -> Latency:
+        """To be told how long such a call took. At most one for each operation, streamed and not."""
+        found = self.latencies.get(timing)
+        if found is None:
+            found = self.latencies[timing] = Latency(self.taus)
+        return found
 
     def key(self) -> Key | None:
         """The credential for the next attempt: the first that has a value."""

@@ -18,7 +18,7 @@ from spear.ir import Capabilities, ConfigError, Problem, RoutingError
 
 from ._filter import Remembered
 from ._instance import MISSING_CREDENTIAL, Instance
-from ._routes import Route, routes_of
+from ._routes import Route, routes_of, taus_of
 from .policies import POLICIES, WITHIN_LEVEL
 
 
@@ -75,6 +75,7 @@ class _Build:
         self.config = config
         self.find_kind = find_kind
         self.legacy = config.layout == "spearlet"
+        self.taus = taus_of(config)
         self.problems: list[Problem] = []
         self.skipped: list[SkippedInstance] = []
         self.credentials = {each.name: each for each in config.credentials}
@@ -109,7 +110,14 @@ class _Build:
             return None
         reason = MISSING_CREDENTIAL if config.credentials and not keys else None
         return Instance(
-            index, config, kind, capabilities=capabilities, limits=self.config.router, keys=keys, reason=reason
+            index,
+            config,
+            kind,
+            capabilities=capabilities,
+            limits=self.config.router,
+            keys=keys,
+            reason=reason,
+            taus=self.taus,
         )
 
     def capabilities(self, config: InstanceConfig, kind: Capabilities) -> Capabilities | None:

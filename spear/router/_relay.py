@@ -174,7 +174,7 @@ class _Relay:
         if not self.committed:
             self.committed = True
             self._clock = "idle"
-            self.leg.first_event_at = trio.current_time()
+            self.course.committed(self.leg)
             held, self._held = self._held, []
             for each in held:
                 await self.out.send(each)
