@@ -43,7 +43,7 @@ async def test_it_reloads_as_often_as_it_is_told(tmp_path):
         started.process.send_signal(signal.SIGHUP)
         await started.says(
             b"spear: reloaded: generation 2; added b; settings router; "
-            b"router.max_requests stays 1024 until the next start, which makes it 5\n"
+            b"router.max_requests stays 8192 until the next start, which makes it 5\n"
         )
         file.write_text("[[spear.backends]]\n")
         started.process.send_signal(signal.SIGHUP)
