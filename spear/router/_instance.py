@@ -12,8 +12,11 @@ from typing import Final
 
 from actors import Ref
 from spear.backends import BackendMessage, Host, Key, Kind
-from spear.config import InstanceConfig, RouterLimits
+from spear.config import HealthConfig, InstanceConfig, RetryConfig, RouterLimits
 from spear.ir import Capabilities
+
+from ._retry import Throttle
+from .health import Health
 
 NOT_STARTED: Final = "not_started"
 MISSING_CREDENTIAL: Final = "missing_credential"
@@ -22,9 +25,9 @@ _LIMITS_OF_ADMISSION: Final = frozenset({"max_inflight", "max_queue"})
 
 class Instance:
     __slots__ = (
-        "answers_to", "capabilities", "checks_limits", "config", "failed", "features", "index", "keys", "kind",
-        "kind_name", "lingers", "max_inflight", "max_queue", "name", "ops", "own_model", "priority", "reason", "ref",
-        "refused", "room", "sent", "transports", "turns", "weight",
+        "answers_to", "capabilities", "checks_limits", "config", "failed", "features", "health", "index", "keys",
+        "kind", "kind_name", "lingers", "max_inflight", "max_queue", "name", "ops", "own_model", "priority", "reason",
+        "ref", "refused", "room", "sent", "throttle", "transports", "turns", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -35,6 +38,8 @@ class Instance:
         *,
         capabilities: Capabilities,
         limits: RouterLimits,
+        health: HealthConfig,
+        retries: RetryConfig,
         keys: Iterable[Key] = (),
         reason: str | None = None,
     ) -> None:
@@ -66,9 +71,16 @@ class Instance:
         self.turns: set[object] = set()
         self.lingers = False
         self.sent = self.failed = self.refused = 0
+        self.health = Health(health)
+        self.throttle = Throttle(retries)
 
     def __repr__(self) -> str:
         return f"<Instance {self.name} {self.status} load={self.load}>"
+
+    @property
+    def group_name(self) -> str:
+        """Whom it is compared with: those of the same model class."""
+        return self.config.answers_to[0] if self.config.answers_to else ""
 
     @property
     def status(self) -> str:

@@ -19,6 +19,7 @@ from spear.ir import Capabilities, ConfigError, Problem, RoutingError
 from ._filter import Remembered
 from ._instance import MISSING_CREDENTIAL, Instance
 from ._routes import Route, routes_of
+from .health import form_groups
 from .policies import POLICIES, WITHIN_LEVEL
 
 
@@ -38,6 +39,7 @@ class Generation:
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {each.name: each for each in self.instances})
         object.__setattr__(self, "remembered", Remembered(self.instances))
+        form_groups(self.instances, self.config.health)
         object.__setattr__(self, "tasks", {task.id: task for task in self.config.tasks})
 
     def spec(self, instance: Instance, *, drain: float = 0.0) -> Spec[BackendMessage]:
@@ -105,9 +107,11 @@ class _Build:
         if capabilities is None:
             return None
         reason = MISSING_CREDENTIAL if config.credentials and not keys else None
+        whole = self.config
         return Instance(
-            index, config, kind, capabilities=capabilities, limits=self.config.router, keys=keys, reason=reason
-        )
+            index, config, kind, capabilities=capabilities, limits=whole.router, health=whole.health,
+            retries=whole.retries, keys=keys, reason=reason,
+        )  # fmt: skip
 
     def capabilities(self, config: InstanceConfig, kind: Capabilities) -> Capabilities | None:
         ops = kind.ops if config.ops is None else config.ops
