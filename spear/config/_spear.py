@@ -37,6 +37,11 @@ POLICIES: Final = frozenset({"weighted_random", "round_robin", "weighted_round_r
 _DURATIONS = ("connect", "first_event", "idle", "total")
 _HEALTH_DURATIONS = ("window_s", "open_s", "open_max_s", "probe_timeout_s", "eject_s", "eject_max_s")
 _RETRY_DURATIONS = ("backoff_s", "backoff_max_s", "retry_after_max_s")
+_ORDERED = (
+    ("health", "open_s", "open_max_s"),
+    ("health", "eject_s", "eject_max_s"),
+    ("retries", "backoff_s", "backoff_max_s"),
+)
 _SCALARS = ("default_policy", "on_exhausted", "debug_raw")
 
 
@@ -60,6 +65,8 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         "tasks": [_task(report, *each) for each in _items(report, top, "tasks")],
         "backends": backends,
     }
+    for key, low, high in _ORDERED:
+        _check_order(report, sections[key], ("spear", key), low, high)
     scalars = build(report, Config, {key: top[key] for key in _SCALARS if key in top}, path)
     _policy(report, top, path, "default_policy")
     check_references(report, top, sections)
@@ -87,6 +94,12 @@ def _limits(
     if model is GuestLimits and values.get("timeout_s") == 0:
         values["timeout_s"] = None
     return build(report, model, values, path)
+
+
+def _check_order(report: Report, section: object, path: Path, low: str, high: str) -> None:
+    least, most = getattr(section, low, 0.0), getattr(section, high, 0.0)
+    if least > most:
+        report.add((*path, high), f"is {most:g}; expected at least {low}, which is {least:g}")
 
 
 def _credential(
