@@ -41,7 +41,8 @@ from ._routes import find_route
 from ._usage import settle_usage
 
 _FAIR_S: Final = 1.0
-"""An attempt that was given less than this by its caller's deadline proves nothing about the instance."""
+"""An attempt that was given less than this by its caller's deadline proves nothing about the instance; neither does one
+that was answering when the caller's time ran out."""
 
 
 class Course:
@@ -204,7 +205,8 @@ class Course:
         self._record(leg, "failed", now, fault.error.code)
         instance.failed += 1
         self.desk.settle(leg.plan, fault)
-        hasty = fault.error.code is ErrorCode.TIMEOUT and now >= self.deadline and now - leg.started < _FAIR_S
+        out_of_time = fault.error.code is ErrorCode.TIMEOUT and now >= self.deadline
+        hasty = out_of_time and (now - leg.started < _FAIR_S or leg.first_event_at is not None)
         self.desk.judge(leg.plan, leg.trial, "failed" if rule.counts and not hasty else "neutral", now)
         if (rule.counts or rule.same_instance != "no") and not hasty:
             instance.throttle.failed()

@@ -98,6 +98,8 @@ def test_a_probe_that_never_answers_has_failed_at_its_deadline() -> None:
     assert breaker.state(35.0) == "open"
     assert breaker.recovers_at(35.0) == pytest.approx(45.0)
     assert breaker.admits(45.0)
+    breaker.neutral(probe, 36.0)
+    assert (breaker.until, breaker.times, breaker.opened) == (45.0, 2, 2)
     breaker.succeeded(probe, 46.0)
     assert breaker.state(46.0) == "half_open", "an answer after that decides nothing"
     succeed(breaker, 46.0, 2)
@@ -135,17 +137,18 @@ def test_a_flapping_backend_is_asked_less_and_less_often() -> None:
 
 def test_what_was_sent_before_decides_nothing_but_may_prolong() -> None:
     breaker = Breaker(DEFAULT)
-    stale = [breaker.begin(0.0, EVEN) for _ in range(40)]
+    stale = [breaker.begin(0.0, EVEN) for _ in range(60)]
     fail(breaker, 0.0, 5)
     until = breaker.until
     for trial in stale[:20]:
         breaker.succeeded(trial, 1.0)
     assert (breaker.state(1.0), breaker.until, breaker.times) == ("open", until, 1)
-    for trial in stale[20:39]:
+    for trial in stale[20:40]:
         breaker.failed(trial, 2.0, EVEN)
     assert (breaker.until, breaker.times) == (7.0, 1), "prolonged, not escalated"
     succeed(breaker, 7.0, 2)
-    breaker.failed(stale[39], 8.0, EVEN)
+    for trial in stale[40:]:
+        breaker.failed(trial, 8.0, EVEN)
     assert breaker.closed
 
 

@@ -207,6 +207,30 @@ async def test_half_open_with_a_probe_that_never_answers(autojump_clock: object)
         assert_quiet(w)
 
 
+async def test_those_who_wait_are_woken_by_a_probes_answer(autojump_clock: object) -> None:
+    scripts = {"a": Script([broken()] * 5 + [0.1])}
+    async with world(instance("a"), scripts=scripts, retries=ONCE) as w:
+        await trip(w)
+        await trio.sleep(6.5)
+        begun = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(invoke, w.router, chat())
+        took = trio.current_time() - begun
+    assert took == pytest.approx(0.3), "a probe, another probe, then everybody at once"
+
+
+async def test_a_probe_that_cannot_connect_has_no_free_retry(autojump_clock: object) -> None:
+    refused = broken(Failure.CONNECT, ErrorCode.BACKEND_UNAVAILABLE)
+    async with world(instance("a"), scripts={"a": Script([refused])}, on_exhausted="fail") as w:
+        await trip(w)
+        before = len(w.scripts["a"].requests)
+        await trio.sleep(6.5)
+        error = error_of(await invoke(w.router, chat()))
+        assert len(w.scripts["a"].requests) == before + 1
+    assert [each.reason for each in error.attempts] == ["chosen"]
+
+
 async def test_a_probe_whose_caller_leaves_makes_room_for_the_next(autojump_clock: object) -> None:
     scripts = {"a": Script([broken()] * 5 + [1e6, answer()])}
     async with world(instance("a"), scripts=scripts, retries=ONCE) as w:
@@ -263,6 +287,17 @@ async def test_what_a_caller_does_wrong_or_in_a_hurry_opens_no_breaker(autojump_
         for _ in range(5):
             await invoke(w.router, chat(timeout_ms=3000))
         assert state(w) == "breaker_open", "that was time enough"
+
+
+async def test_a_stream_that_was_answering_when_its_callers_time_ran_out_opens_no_breaker(
+    autojump_clock: object,
+) -> None:
+    slow = [Started(backend="a"), *[each for _ in range(100) for each in (ContentDelta(delta="x"), 1.0)]]
+    async with world(instance("a"), scripts={"a": Script([slow])}) as w:
+        for _ in range(10):
+            async with stream(w.router, chat(timeout_ms=5000)) as events:
+                assert [event.type async for event in events][-1] == "error"
+        assert state(w) == "ok"
 
 
 async def test_a_breaker_of_one_instance_is_none_of_anothers(autojump_clock: object) -> None:

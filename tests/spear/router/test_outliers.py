@@ -49,6 +49,14 @@ def test_each_ejection_in_a_row_is_longer_and_a_long_good_time_forgets() -> None
     assert ejection.until - now == pytest.approx(30.0)
 
 
+def test_the_longest_ejection_is_not_shortened_by_a_smaller_jitter() -> None:
+    ejection = Ejection(DEFAULT)
+    for _ in range(12):
+        ejection.eject(0.0, 1.2)
+    ejection.eject(0.0, 0.8)
+    assert ejection.until == pytest.approx(360.0)
+
+
 @given(st.lists(st.tuples(st.floats(0.0, 1e4), st.floats(0.8, 1.2)), max_size=50))
 def test_an_ejection_is_never_shortened(events: list[tuple[float, float]]) -> None:
     ejection, now = Ejection(DEFAULT), 0.0
@@ -98,7 +106,7 @@ def test_one_that_fails_is_ejected_and_the_last_half_stays() -> None:
 
 
 def test_after_its_ejection_it_is_not_held_against_it_and_it_starts_slowly() -> None:
-    good, bad = group_of(2, HealthConfig(failures=1000, min_requests=1000))
+    good, bad = group_of(2, HealthConfig(failures=1000, min_requests=1000, eject_s=5))
     for _ in range(20):
         ask(good, True, 5.0)
         ask(bad, False, 5.0)
@@ -111,7 +119,7 @@ def test_after_its_ejection_it_is_not_held_against_it_and_it_starts_slowly() -> 
     assert bad.ramp(CHAT, back + 15) == pytest.approx(0.5)
     assert bad.ramp(CHAT, back + 30) == pytest.approx(1.0)
     ask(bad, False, back)
-    assert bad.reason(CHAT, back) is None
+    assert bad.reason(CHAT, back) is None, "though twenty failures are within the window"
     ask(bad, True, back + 31)
     assert bad.quiet
 
