@@ -64,13 +64,18 @@ class Desk:
 
     def begin(self, plan: Plan, now: float) -> Trial | None:
         """The choice of `plan` is sent a request."""
-        return None if plan.chosen is None else plan.chosen.health.begin(plan.facts.operation, now, jitter_of(plan))
+        if plan.chosen is None:
+            return None
+        health = plan.chosen.health
+        return health.begin(
+            plan.facts.operation, now, 1.0 if health.quiet else jitter_of(plan)
+        )  # only a probe needs it
 
     def judge(self, plan: Plan, trial: Trial | None, verdict: Verdict, now: float) -> None:
         """What that came to."""
         if trial is None or plan.chosen is None:
             return
-        plan.chosen.health.settle(trial, verdict, now, jitter_of(plan))
+        plan.chosen.health.settle(trial, verdict, now, jitter_of(plan) if verdict == "failed" else 1.0)
         if trial.probe:
             self.bell.ring()
 

@@ -19,10 +19,10 @@ class Window:
         self.ok = self.failed = 0
 
     def add(self, ok: bool, now: float) -> None:
-        self.expire(now)
         number = int(now // self._width)
         buckets = self._buckets
         if not buckets or buckets[-1][0] < number:
+            self.expire(now)
             buckets.append([number, 0, 0])
         if ok:
             self.ok += 1
