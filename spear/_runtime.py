@@ -50,7 +50,7 @@ from .ir import (
     make_error,
 )
 from .normalize import request_from_openai, with_requirements
-from .router import Desk, Explanation, RouterMessage, build_generation, failed_response, router_spec
+from .router import Desk, Explanation, Instance, RouterMessage, build_generation, failed_response, router_spec
 from .router import invoke as ask_router
 from .router import stream as stream_from_router
 from .telemetry import ActorCounters, Counters, RequestCounters
@@ -256,7 +256,7 @@ class Runtime:
                 "transports": [transport.value for transport in each.capabilities.transports],
                 "inflight": each.inflight,
                 "queued": each.queued,
-                "state": each.reason or ("drained" if each.weight == 0 else each.status),
+                "state": _state(each),
                 "detail": "",
             }
             for each in self._desk.generation.instances
@@ -408,6 +408,14 @@ def _envelope(request: object) -> RequestEnvelope:
         kind = type(request).__name__
         raise TypeError(f"a RequestEnvelope is needed, not {kind}; spear.ir.validate_request makes one of JSON values")
     return request
+
+
+def _state(instance: Instance) -> str:
+    """For people: why it gets nothing or little, else how its actor is."""
+    if instance.reason or instance.weight == 0:
+        return instance.reason or "drained"
+    health = instance.health.state(trio.current_time())
+    return instance.status if health == "ok" or instance.status != "running" else health
 
 
 def _actor_label(path: str) -> str:

@@ -7,8 +7,7 @@ from typing import Final
 
 TOP: Final = frozenset(
     {
-        "on_exhausted", "decisions", "hedge", "mirror", "retry", "breaker", "outlier", "probe", "limits", "budgets",
-        "redis", "filter", "simulate",
+        "decisions", "hedge", "mirror", "probe", "limits", "budgets", "redis", "filter", "simulate",
     }
 )  # fmt: skip
 BACKEND: Final = frozenset(

@@ -15,9 +15,11 @@ from ._model import (
     Config,
     Credential,
     GuestLimits,
+    HealthConfig,
     InstanceConfig,
     LogConfig,
     Price,
+    RetryConfig,
     Route,
     RouteMatch,
     RouterLimits,
@@ -46,6 +48,14 @@ _USED_BY: Final = {
 """Of the options of a route, the policies that read them."""
 
 _DURATIONS = ("connect", "first_event", "idle", "total")
+_HEALTH_DURATIONS = ("window_s", "open_s", "open_max_s", "probe_timeout_s", "eject_s", "eject_max_s")
+_RETRY_DURATIONS = ("backoff_s", "backoff_max_s", "retry_after_max_s")
+_ORDERED = (
+    ("health", "open_s", "open_max_s"),
+    ("health", "eject_s", "eject_max_s"),
+    ("retries", "backoff_s", "backoff_max_s"),
+)
+_SCALARS = ("default_policy", "on_exhausted", "debug_raw")
 
 
 def read(document: Document, environ: Mapping[str, str]) -> Config:
@@ -57,8 +67,10 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
     used = {name for backend in backends if backend for name in backend.credentials}
     sections: Table = {
         "router": _limits(report, RouterLimits, top, "router", ("default_timeout_s",)),
-        "guests": _limits(report, GuestLimits, top, "guests", ("timeout_s",)),
-        "log": _limits(report, LogConfig, top, "log", ()),
+        "health": _limits(report, HealthConfig, top, "health", _HEALTH_DURATIONS, zero=("slow_start_s", "max_wait_s")),
+        "retries": _limits(report, RetryConfig, top, "retries", _RETRY_DURATIONS),
+        "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
+        "log": _limits(report, LogConfig, top, "log"),
         "credentials": [
             _credential(report, *each, document, environ, used) for each in _items(report, top, "credentials")
         ],
@@ -66,7 +78,9 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         "tasks": [_task(report, *each) for each in _items(report, top, "tasks")],
         "backends": backends,
     }
-    scalars = build(report, Config, {key: top[key] for key in ("default_policy", "debug_raw") if key in top}, path)
+    for key, low, high in _ORDERED:
+        _check_order(report, sections[key], ("spear", key), low, high)
+    scalars = build(report, Config, {key: top[key] for key in _SCALARS if key in top}, path)
     _policy(report, top, path, "default_policy")
     check_references(report, top, sections)
     if not top.get("backends"):
@@ -83,13 +97,22 @@ def _items(report: Report, top: Table, key: str) -> list[tuple[Path, Table]]:
     return list(tables(report, top, ("spear",), key))
 
 
-def _limits(report: Report, model: type[Any], top: Table, key: str, seconds: tuple[str, ...]) -> Any:
+def _limits(
+    report: Report, model: type[Any], top: Table, key: str, seconds: tuple[str, ...] = (), zero: tuple[str, ...] = ()
+) -> Any:
+    """`seconds` are durations; those in `zero` may be 0, too."""
     path = ("spear", key)
     values = only_known(report, table(report, top, ("spear",), key), path, keys_of(model))
-    values = durations(report, values, path, seconds, zero=model is GuestLimits)
+    values = durations(report, durations(report, values, path, seconds), path, zero, zero=True)
     if model is GuestLimits and values.get("timeout_s") == 0:
         values["timeout_s"] = None
     return build(report, model, values, path)
+
+
+def _check_order(report: Report, section: object, path: Path, low: str, high: str) -> None:
+    least, most = getattr(section, low, 0.0), getattr(section, high, 0.0)
+    if least > most:
+        report.add((*path, high), f"is {most:g}; expected at least {low}, which is {least:g}")
 
 
 def _credential(

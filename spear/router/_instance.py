@@ -13,11 +13,13 @@ from typing import Final
 
 from actors import Ref
 from spear.backends import BackendMessage, Host, Key, Kind
-from spear.config import InstanceConfig, RouterLimits
+from spear.config import HealthConfig, InstanceConfig, RetryConfig, RouterLimits
 from spear.ir import Capabilities
 
 from ._facts import hash_name
 from ._latency import DEFAULT_TAU_S, Estimate, Latency, Timing
+from ._retry import Throttle
+from .health import Health
 
 NOT_STARTED: Final = "not_started"
 MISSING_CREDENTIAL: Final = "missing_credential"
@@ -26,9 +28,10 @@ _LIMITS_OF_ADMISSION: Final = frozenset({"max_inflight", "max_queue"})
 
 class Instance:
     __slots__ = (
-        "answers_to", "capabilities", "checks_limits", "config", "failed", "features", "identity", "index",
+        "answers_to", "capabilities", "checks_limits", "config", "failed", "features", "health", "identity", "index",
         "keys", "kind", "kind_name", "latencies", "lingers", "max_inflight", "max_queue", "name", "ops", "own_model",
-        "price", "priority", "reason", "ref", "refused", "room", "sent", "taus", "transports", "turns", "weight",
+        "price", "priority", "reason", "ref", "refused", "room", "sent", "taus", "throttle", "transports", "turns",
+        "weight",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +42,8 @@ class Instance:
         *,
         capabilities: Capabilities,
         limits: RouterLimits,
+        health: HealthConfig,
+        retries: RetryConfig,
         keys: Iterable[Key] = (),
         reason: str | None = None,
         taus: Iterable[float] = (DEFAULT_TAU_S,),
@@ -75,15 +80,31 @@ class Instance:
         self.sent = self.failed = self.refused = 0
         self.taus = tuple(taus)
         self.latencies: dict[Timing, Latency] = {}
+        self.health = Health(health)
+        self.throttle = Throttle(retries)
 
     def adjust(self, config: InstanceConfig) -> None:
         """Take over what only the router reads: weight, priority, price. All else in `config` is as it was."""
         self.config = config
         self.weight = config.weight
         self.priority = config.priority
+        self.price = config.price
+
+    def tune(self, health: HealthConfig, retries: RetryConfig, taus: Iterable[float]) -> None:
+        """Take over what all instances are judged and timed by. What is known of this one stays known."""
+        self.health.tune(health)
+        self.throttle.tune(retries)
+        self.taus = tuple(taus)
+        for each in self.latencies.values():
+            each.tune(self.taus)
 
     def __repr__(self) -> str:
         return f"<Instance {self.name} {self.status} load={self.load}>"
+
+    @property
+    def group_name(self) -> str:
+        """Whom it is compared with: those of the same model class."""
+        return self.config.answers_to[0] if self.config.answers_to else ""
 
     @property
     def status(self) -> str:

@@ -51,6 +51,11 @@ class Latency:
         self._recent: deque[float] = deque()
         self._sorted: list[float] = []
 
+    def tune(self, taus: Iterable[float]) -> None:
+        """Other averages from here on; one that stays goes on."""
+        self._taus = tuple(taus)
+        self._estimates = {tau: self._estimates[tau] for tau in self._taus if tau in self._estimates}
+
     @property
     def samples(self) -> int:
         """How many answers the percentiles know, at most 256."""

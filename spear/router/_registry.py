@@ -109,16 +109,11 @@ class _Build:
         if capabilities is None:
             return None
         reason = MISSING_CREDENTIAL if config.credentials and not keys else None
+        whole = self.config
         return Instance(
-            index,
-            config,
-            kind,
-            capabilities=capabilities,
-            limits=self.config.router,
-            keys=keys,
-            reason=reason,
-            taus=self.taus,
-        )
+            index, config, kind, capabilities=capabilities, limits=whole.router, health=whole.health,
+            retries=whole.retries, keys=keys, reason=reason, taus=self.taus,
+        )  # fmt: skip
 
     def capabilities(self, config: InstanceConfig, kind: Capabilities) -> Capabilities | None:
         ops = kind.ops if config.ops is None else config.ops

@@ -13,9 +13,11 @@ from pydantic import BaseModel
 from spear.config import (
     Config,
     GuestLimits,
+    HealthConfig,
     InstanceConfig,
     LogConfig,
     Price,
+    RetryConfig,
     Route,
     RouteMatch,
     RouterLimits,
@@ -42,6 +44,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "match": RouteMatch,
     "[[spear.tasks]]": TaskConfig,
     "[spear.router]": RouterLimits,
+    "[spear.health]": HealthConfig,
+    "[spear.retries]": RetryConfig,
     "[spear.guests]": GuestLimits,
     "[spear.log]": LogConfig,
 }

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import pickle
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spear.config import Config, Route, default_config, load_config
+from spear.config import Config, HealthConfig, RetryConfig, Route, default_config, load_config
 from spear.ir import ConfigError, Hosting, Operation, Transport
 from spear.secrets import Secret
 
@@ -202,6 +203,27 @@ def test_an_empty_configuration_loads_with_a_warning(tmp_path: Path) -> None:
     assert "no backend is configured" in config.warnings[0]
 
 
+def test_health_and_retries(tmp_path: Path) -> None:
+    text = """
+    [spear]
+    on_exhausted = "panic"
+    [spear.health]
+    failures = 3
+    min_success = 0.5
+    open_s = "500ms"
+    slow_start_s = 0
+    max_wait_s = "2s"
+    [spear.retries]
+    per_instance = 1
+    backoff_s = "250ms"
+    """
+    config = load_config(tomllib.loads(text))
+    assert config.on_exhausted == "panic"
+    assert config.health == HealthConfig(failures=3, min_success=0.5, open_s=0.5, slow_start_s=0, max_wait_s=2)
+    assert config.retries == RetryConfig(per_instance=1, backoff_s=0.25)
+    assert default_config().on_exhausted == "wait"
+
+
 def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = FULL.replace("debug_raw = true", "debug_rew = true").replace("weight = 80", 'weight = "much"')
     text = text.replace('level = "debug"', 'level = "loud"').replace('["gpt-us"]', '["gpt-uk"]')
@@ -217,7 +239,15 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[spear]\non_exhausted = 'wait'", "2 spear.on_exhausted: is not supported by this version"),
+        ("[spear]\non_exhausted = 'hope'", "2 spear.on_exhausted: is none of the known names; expected 'wait', 'panic'"),
+        ("[spear.health]\nfailures = 0", "2 spear.health.failures: is 0; expected at least 1"),
+        ("[spear.health]\neject_max_share = 0.6", "2 spear.health.eject_max_share: is 0.6; expected at most 0.5"),
+        ("[spear.health]\nopen_s = 0", "2 spear.health.open_s: is 0; expected more than 0"),
+        ("[spear.health]\nopen_s = '10m'", "spear.health.open_max_s: is 300; expected at least open_s, which is 600"),
+        ("[spear.health]\nmax_wait = 3", '2 spear.health.max_wait: is not a known key; did you mean "max_wait_s"?'),
+        ("[spear.retries]\nbackoff_max_s = 0.1", "2 spear.retries.backoff_max_s: is 0.1; expected at least backoff_s"),
+        ("[spear.retries]\nper_instance = 11", "2 spear.retries.per_instance: is 11; expected at most 10"),
+        ("[spear.retry]\nper_instance = 1", '1 spear.retry: is not a known key; did you mean "retries"?'),
         ("[spear.decisions]\npath = 'x'", "1 spear.decisions: is not supported by this version"),
         (STUB + "limits = { rpm = 5 }", "5 spear.backends[0].limits.rpm: is not supported by this version"),
         (STUB + "[[spear.routes]]\nhedge = {}", "6 spear.routes[0].hedge: is not supported by this version"),

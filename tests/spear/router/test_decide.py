@@ -34,9 +34,9 @@ from spear.ir import (
 )
 from spear.ir import Generation as ChatGeneration
 from spear.router import COLUMNS, POLICIES, Facts, Generation, Memory, Plan, decide, explain, facts_of
-from spear.router._course import send_model
 from spear.router._facts import Affinity
 from spear.router._filter import _limit
+from spear.router._respond import send_model
 from tests.spear.router.world import CHAT, StillRef, chat, instance, occupy, still_generation
 
 

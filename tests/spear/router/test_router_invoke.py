@@ -10,7 +10,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spear.config import Credential, Price, Route, RouteMatch, RouterLimits, Timeouts
+from spear.config import Credential, Price, RetryConfig, Route, RouteMatch, RouterLimits, Timeouts
 from spear.ir import (
     CallerError,
     ErrorCode,
@@ -155,7 +155,8 @@ async def test_a_connect_that_timed_out_is_not_retried_for_free() -> None:
 
 
 async def test_only_connect_failures_get_the_free_retry() -> None:
-    async with world(instance("a"), scripts={"a": Script([broken(), answer()])}) as w:
+    once = RetryConfig(per_instance=1)
+    async with world(instance("a"), scripts={"a": Script([broken(), answer()])}, retries=once) as w:
         response = await invoke(w.router, chat())
     assert outcomes(response) == [("a", "chosen", "failed")]
 
@@ -190,11 +191,11 @@ async def test_a_fallback_class_passes_the_same_filter() -> None:
     assert outcomes(response) == [("small", "chosen", "failed"), ("huge", "fallback", "ok")]
 
 
-async def test_a_bound_request_never_falls_back_to_an_unbound_instance() -> None:
+async def test_a_bound_request_never_falls_back_to_an_unbound_instance(autojump_clock: object) -> None:
     backends = [instance("bound", model="m"), instance("unbound")]
     async with world(*backends, scripts={"bound": Script([broken()])}) as w:
         response = await invoke(w.router, chat(model="m"))
-    assert outcomes(response) == [("bound", "chosen", "failed")]
+    assert outcomes(response) == [("bound", "chosen", "failed"), ("bound", "retry", "failed")]
     assert response.result.error.code is ErrorCode.BACKEND_ERROR
 
 

@@ -26,6 +26,7 @@ from tests.spear.router.world import (
 )
 
 KIND = ScriptedKind()
+WHEEL = {"default_policy": "weighted_round_robin"}
 
 
 def build(*instances, **config):
@@ -124,14 +125,15 @@ def test_raw_answers_are_every_adapters_business():
 def test_weight_priority_and_price_are_adjusted_at_the_switch(change):
     old = build(instance("a"))
     desk, a = Desk(old), old.by_name["a"]
-    before = (a.weight, a.priority, a.config.price)
+    before = (a.weight, a.priority, a.price)
     found = succeed(old, build(instance("a", **change)))
     assert [(each.name, config.weight) for each, config in found.adjusted] == [("a", change.get("weight", 100))]
     assert (found.starting, found.leaving, found.unchanged) == ((), (), ())
-    assert (a.weight, a.priority, a.config.price) == before  # nothing has happened yet
+    assert (a.weight, a.priority, a.price) == before  # nothing has happened yet
     desk.switch(found)
     assert desk.generation.by_name["a"] is a
-    assert (a.weight, a.priority, a.config.price) == (
+    assert a.config.price == a.price
+    assert (a.weight, a.priority, a.price) == (
         change.get("weight", 100),
         change.get("priority", 0),
         change.get("price"),
@@ -195,22 +197,22 @@ def running(generation):
 
 def test_the_wheel_goes_on_where_the_instances_stayed():
     config = [instance(name, weight=weight) for name, weight in (("a", 5), ("b", 1), ("c", 1))]
-    plain, reloaded = (Desk(running(build(*config)), rng=Random(1)) for _ in range(2))
+    plain, reloaded = (Desk(running(build(*config, **WHEEL)), rng=Random(1)) for _ in range(2))
     facts = facts_of(chat())
     order = []
     for _ in range(14):
         order.append(plain.decide(facts, 0.0).chosen.name)
         assert reloaded.decide(facts, 0.0).chosen.name == order[-1]
-        reloaded.switch(succeed(reloaded.generation, build(*config)))
+        reloaded.switch(succeed(reloaded.generation, build(*config, **WHEEL)))
     assert order[:7] == list("aabacaa")
     assert reloaded.generation.number == 15
 
 
 def test_a_replaced_instance_is_not_remembered():
-    desk = Desk(running(build(instance("a"), instance("b"))), rng=Random(1))
+    desk = Desk(running(build(instance("a"), instance("b"), **WHEEL)), rng=Random(1))
     facts = facts_of(chat())
     first = desk.decide(facts, 0.0).chosen.name
-    desk.switch(succeed(desk.generation, build(instance("a"), instance("b", model_class="x"))))
+    desk.switch(succeed(desk.generation, build(instance("a"), instance("b", model_class="x"), **WHEEL)))
     running(desk.generation)
     assert desk.decide(facts, 0.0).chosen.name == first  # a wheel of its own, from its start
 
