@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 
@@ -194,3 +196,31 @@ async def test_those_that_wait_for_a_recovery_see_the_new_generation(autojump_cl
         await trio.sleep(1)
         assert ended == [("from b", 3, 2)]
         assert w.desk.pausing == 0
+
+
+async def test_a_replaced_instance_has_repetitions_of_its_own(autojump_clock: object) -> None:
+    """What its predecessor was sent does not count for it, but does for the request."""
+    retries = RetryConfig(per_instance=2, backoff_s=2)
+    scripts = {"a": Script([broken(), broken(), answer("at last")])}
+    async with (
+        world(instance("a"), scripts=scripts, retries=retries) as w,
+        trio.open_nursery() as nursery,
+    ):
+        ended = []
+
+        async def ask() -> None:
+            ended.append(await invoke(w.router, chat(timeout_ms=60_000)))
+
+        nursery.start_soon(ask)
+        await trio.sleep(0.1)
+        assert w.desk.pausing == 1
+        old = w.desk.generation
+        new = Config(backends=(instance("a", model="two"),), retries=retries)
+        found = succeed(old, build_generation(new, find_kind=lambda _: old.instances[0].kind))
+        (a,) = found.starting
+        a.ref = await w.supervisor.start(replace(found.generation.spec(a), name="a #2"))
+        w.desk.switch(found)
+        await trio.sleep(20)
+        assert ended[0].unwrap().text == "at last"
+        assert [each.payload.model for each in scripts["a"].requests] == ["", "two", "two"]
+        assert [each.reason for each in ended[0].backend.attempts] == ["chosen", "fallback", "retry"]
