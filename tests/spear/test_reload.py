@@ -251,7 +251,6 @@ async def test_a_bug_of_a_kind_keeps_the_old_one(kind, log):
         report = await runtime.reload(config(played("a"), played("b", bug=1)))
         assert report.error is not None
         assert report.error.endswith("spear.backends[1]: the check of kind 'played' failed: ZeroDivisionError")
-        assert "a bug of the kind" in log.getvalue()
         assert await who(runtime) == "a"
 
 
