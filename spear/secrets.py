@@ -7,7 +7,7 @@ refusal) or from a traceback goes through a `Redactor` before anybody sees it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from json import dumps
 from typing import Any, Final, NoReturn
 from urllib.parse import quote
@@ -105,21 +105,40 @@ class Redactor:
     """Replaces given secrets, and what looks like a key, by a mask.
 
     A secret is found as it is and as JSON or a URL would write it. One of fewer than four characters is not looked
-    for: masking it would garble every text and protect nothing.
+    for: masking it would garble every text and protect nothing. Like a secret it shows nothing and cannot be pickled.
     """
 
-    __slots__ = ("_known",)
+    __slots__ = ("_mask_known",)
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         forms = {form for secret in secrets for form in _forms(secret.reveal())}
         # The longest first: a base URL may be the beginning of another.
         ordered = sorted(forms, key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        self._mask_known = _masking(ordered)
 
     def __call__(self, text: str) -> str:
-        if self._known is not None:
-            text = self._known.sub(MASK, text)
-        return _KEY_LIKE.sub(_mask, text)
+        return _KEY_LIKE.sub(_mask, self._mask_known(text))
+
+    def __copy__(self) -> Redactor:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Redactor:
+        return self  # immutable
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a redactor cannot be pickled: it holds secrets")
+
+
+def _masking(forms: list[str]) -> Callable[[str], str]:
+    """As a closure: the repr of a pattern, which debuggers and crash reports print, begins with its text."""
+    if not forms:
+        return str
+    pattern = re.compile("|".join(map(re.escape, forms)))
+
+    def mask(text: str) -> str:
+        return pattern.sub(MASK, text)
+
+    return mask
 
 
 def _mask(match: re.Match[str]) -> str:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from spear.secrets import MASK, Redactor, Secret
+from spear.telemetry import LogRedactor
 
 VALUE = "canary-3f9-never-shown"
 
@@ -175,6 +176,19 @@ def test_plain_words_stay(text: str) -> None:
 )
 def test_an_address_is_found_in_parts(text: str) -> None:
     assert "api.example.com" not in Redactor([Secret("https://api.example.com:8443/v1/")])(text)
+
+
+def test_a_redactor_shows_nothing() -> None:
+    redact = Redactor([Secret(VALUE)])
+    assert redact(f"with {VALUE}") == f"with {MASK}"
+    shown = [repr(redact), str(redact), f"{redact}", *(repr(getattr(redact, name)) for name in redact.__slots__)]
+    assert not any("canary" in text for text in shown)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError, match="a redactor cannot be pickled"):
+            pickle.dumps([redact], protocol)
+    with pytest.raises(TypeError, match="a redactor cannot be pickled"):
+        pickle.dumps(LogRedactor([Secret(VALUE)]))
+    assert copy.copy(redact) is copy.deepcopy(redact) is redact
 
 
 def test_the_longest_secret_goes_first() -> None:
