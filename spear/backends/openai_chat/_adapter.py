@@ -57,7 +57,11 @@ _END_WAIT_S: Final = 0.05
 """How long after [DONE] the end of the body may take, for the connection to be used again."""
 _DONE: Final = b"[DONE]"
 _PIECE: Final = 256 * 1024
-"""How much is looked at before others get their turn: milliseconds."""
+"""How much of a JSON text is counted before others get their turn: milliseconds."""
+_SLICE: Final = 4096
+"""How much of a stream is cut into lines before others get their turn: it may be nothing but line breaks."""
+
+_Payloads = AsyncGenerator[tuple[bytes, bool], None]
 
 
 def endpoint(base_url: str) -> str:
@@ -98,13 +102,14 @@ class OpenAIChatAdapter:
                 audio_format=_audio_format(chat),
                 clean=one_line,  # redacted before: see _chunk
             )
+            payloads = _payloads(received)
             if received.media_type == "text/event-stream":
-                items = self._events(chat, received, decoder)
+                items = self._events(chat, received, payloads, decoder)
             elif received.is_json:
                 items = self._whole(chat, received, decoder)
             else:
                 raise broken_answer("the answer is neither an event stream nor JSON")
-            async with aclosing(items):
+            async with aclosing(payloads), aclosing(items):
                 yield items
 
     def _post(self, chat: ChatRequest, call: Call, *, stream: bool) -> AbstractAsyncContextManager[Received]:
@@ -134,27 +139,16 @@ class OpenAIChatAdapter:
         return self._redact
 
     async def _events(
-        self, chat: ChatRequest, received: Received, decoder: ChatStreamDecoder
+        self, chat: ChatRequest, received: Received, payloads: _Payloads, decoder: ChatStreamDecoder
     ) -> AsyncGenerator[StreamItem, None]:
-        sse = SseDecoder()
-        size = 0
         done = False
-        while not done:
-            data = await received.more()
-            size += len(data or b"")
-            if size > MAX_STREAM_BYTES:
-                raise broken_answer("response too large")
-            for payload in sse.feed(data) if data is not None else sse.finish():
-                done = payload == _DONE
-                if done:
-                    break
-                received.first_event_came()
-                if len(payload) > MAX_PARTS:
-                    await _check_parts(payload)
-                for event in decoder.feed(self._chunk(payload, at_end=data is None)):
-                    yield event
-            if data is None:
+        async for payload, at_end in payloads:
+            done = payload == _DONE
+            if done:
                 break
+            received.first_event_came()
+            for event in decoder.feed(self._chunk(payload, at_end=at_end)):
+                yield event
         result, usage = decoder.finish(done)
         yield Finished(self._finished(chat, result, usage, body_from_result(result, usage)))
         if done:
@@ -224,6 +218,25 @@ def _bearer(key: Key) -> bytes:
         error = make_error(ErrorCode.BACKEND_ERROR, message, retryable=False, operation=Operation.CHAT_COMPLETIONS)
         raise BackendError(error, Failure.AUTH)
     return b"Bearer " + secret.encode()
+
+
+async def _payloads(received: Received) -> _Payloads:
+    """Of the events of a stream; with each, whether it was only complete because the stream ended."""
+    sse = SseDecoder()
+    size = 0
+    while (data := await received.more()) is not None:
+        size += len(data)
+        if size > MAX_STREAM_BYTES:
+            raise broken_answer("response too large")
+        for start in range(0, len(data), _SLICE):
+            if start:
+                await trio.lowlevel.checkpoint()
+            for payload in sse.feed(data[start : start + _SLICE]):
+                if len(payload) > MAX_PARTS:
+                    await _check_parts(payload)
+                yield payload, False
+    for payload in sse.finish():
+        yield payload, True
 
 
 async def _json(received: Received) -> JsonValue:
