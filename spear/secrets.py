@@ -1,7 +1,7 @@
 """Secrets: the one type that holds one, and taking them out of texts.
 
 Keys and the addresses of backends are secrets. Whatever text comes from outside (a provider may echo the key in its
-refusal) or from a traceback goes through a `Redactor` before anybody sees it.
+refusal) or from a traceback goes through a `Redactor` before anybody sees it; a good answer through a `KeyMask`.
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ _KEY_LIKE: Final = re.compile(
     re.VERBOSE,
 )
 _SHORTEST: Final = 4
+_SHORTEST_KEY: Final = 16
+_MASK_BYTES: Final = MASK.encode()
 _COMMON_PATHS: Final = frozenset(
     {"", "v1", "v2", "api", "api/v1", "openai", "openai/v1", "api/openai/v1", "v1beta/openai"}
 )
@@ -127,6 +129,36 @@ class Redactor:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a redactor cannot be pickled: it holds secrets")
+
+
+class KeyMask:
+    """Replaces given keys where an answer's bytes have them literally, and nothing else: what a model says must not be
+    garbled. So addresses are not looked for, nor keys of fewer than sixteen characters, which are often words
+    ("none"). The result is still JSON if the bytes were. Shows nothing and cannot be pickled.
+    """
+
+    __slots__ = ("_mask",)
+
+    def __init__(self, secrets: Iterable[Secret]) -> None:
+        keys = {key for secret in secrets if "://" not in (key := secret.reveal().strip())}
+        forms = {dumps(key, ensure_ascii=ascii_only)[1:-1] for key in keys for ascii_only in (True, False)}
+        long = sorted((form.encode("utf-8", "replace") for form in forms if len(form) >= _SHORTEST_KEY), key=len)
+        self._mask = _masking_bytes(long[::-1])
+
+    def __call__(self, data: bytes) -> bytes:
+        return self._mask(data)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a mask cannot be pickled: it holds secrets")
+
+
+def _masking_bytes(forms: list[bytes]) -> Callable[[bytes], bytes]:
+    def mask(data: bytes) -> bytes:
+        for form in forms:
+            data = data.replace(form, _MASK_BYTES)  # the same object where there is none
+        return data
+
+    return mask
 
 
 def _masking(forms: list[str]) -> Callable[[str], str]:

@@ -48,7 +48,7 @@ from spear.ir import (
     make_error,
     parse_json,
 )
-from spear.secrets import Redactor, Secret
+from spear.secrets import KeyMask, Redactor, Secret
 
 from ._exchange import Received, post
 from ._failures import broken_answer, redacted, truncated
@@ -77,6 +77,7 @@ class OpenAIChatAdapter:
         self._debug_raw = host.debug_raw
         self._secrets = (*host.redact, instance.base_url)
         self._redact = Redactor(self._secrets)
+        self._mask = KeyMask(self._secrets)
         self._transport = transport
         self._url = httpx.URL(endpoint(instance.base_url.reveal()))
         self._headers = [
@@ -89,7 +90,7 @@ class OpenAIChatAdapter:
     async def invoke(self, request: RequestEnvelope, call: Call) -> Answer:
         chat = _chat(request)
         async with self._post(chat, call, stream=False) as received:
-            value = await _json(received)
+            value = await _json(received, self._mask)
         return self._answer(chat, value)
 
     @asynccontextmanager
@@ -136,6 +137,7 @@ class OpenAIChatAdapter:
         if key not in self._secrets:
             self._secrets = (*self._secrets, key)
             self._redact = Redactor(self._secrets)
+            self._mask = KeyMask(self._secrets)
         return self._redact
 
     async def _events(
@@ -160,7 +162,7 @@ class OpenAIChatAdapter:
         self, chat: ChatRequest, received: Received, decoder: ChatStreamDecoder
     ) -> AsyncGenerator[StreamItem, None]:
         """A server that does not stream: its complete answer, told as one chunk."""
-        value = await _json(received)
+        value = await _json(received, self._mask)
         answer = self._answer(chat, value)
         events: list[StreamEvent] = [Started(backend=self._instance.name, model=answer.model)]
         chunk = _as_chunk(value)
@@ -172,7 +174,7 @@ class OpenAIChatAdapter:
 
     def _chunk(self, payload: bytes, *, at_end: bool) -> JsonValue:
         try:
-            value = parse_json(payload)
+            value = parse_json(self._mask(payload))
         except MalformedJson as error:
             if at_end:
                 raise truncated("the last event is incomplete") from None
@@ -239,7 +241,7 @@ async def _payloads(received: Received) -> _Payloads:
         yield payload, True
 
 
-async def _json(received: Received) -> JsonValue:
+async def _json(received: Received, mask: KeyMask) -> JsonValue:
     if not received.is_json:
         raise broken_answer("the answer is not JSON by its content type")
     body, whole = await received.read(MAX_RESPONSE_BYTES)
@@ -247,7 +249,7 @@ async def _json(received: Received) -> JsonValue:
         raise broken_answer("response too large")
     await _check_parts(body)
     try:
-        return parse_json(body)
+        return parse_json(mask(body))
     except MalformedJson as error:
         raise broken_answer(f"the answer is not JSON: {error}") from None
 
