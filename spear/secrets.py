@@ -134,7 +134,7 @@ class Redactor:
 class KeyMask:
     """Replaces given keys where an answer's bytes have them literally, and nothing else: what a model says must not be
     garbled. So addresses are not looked for, nor keys of fewer than sixteen characters, which are often words
-    ("none"). The result is still JSON if the bytes were. Shows nothing and cannot be pickled.
+    ("none"). A key stands inside a string, so what was JSON still is. Shows nothing and cannot be pickled.
     """
 
     __slots__ = ("_mask",)
