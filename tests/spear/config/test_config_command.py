@@ -76,9 +76,8 @@ def test_a_good_file(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("spear.toml").write_text(TEXT, encoding="utf-8")
     missing = run("check")
     assert missing.exit_code == 0
-    assert ["gpt", "openai_chat", "remote", "m", "small", "80", "0", "k (missing)", "missing_credential"] in rows(
-        missing
-    )
+    row = ["gpt", "openai_chat", "remote", "m", "small", "80", "0", "k (env:CHECK_KEY missing)", "missing_credential"]
+    assert row in rows(missing)
     monkeypatch.setenv("CHECK_KEY", "sk-canary")
     present = run("check")
     assert ["gpt", "openai_chat", "remote", "m", "small", "80", "0", "k (present)", "ready"] in rows(present)
@@ -93,7 +92,7 @@ def test_for_machines() -> None:
     found = json.loads(result.stdout)
     assert found["valid"] is True
     assert found["file"].endswith("other.toml")
-    assert found["backends"][0]["credential"] == "k (missing)"
+    assert found["backends"][0]["credential"] == "k (env:CHECK_KEY missing)"
     assert found["backends"][0]["line"] == 5
     assert found["routes"][0]["policy"] == "round_robin"
 

@@ -173,7 +173,8 @@ async def test_a_start_function_that_traps_sleeps_or_spins():
     done = await run(module('(func $s (loop $l (br $l))) (start $s) (func (export "_start"))'), timeout_s=0.05)
     assert done.status == "timeout"
     asks = module(
-        """(global $g (mut i32) (i32.const 7)) (func $s (global.set $g (call $log (i32.const 1) (i32.const 0) (i32.const 3))))
+        """(global $g (mut i32) (i32.const 7))
+        (func $s (global.set $g (call $log (i32.const 1) (i32.const 0) (i32.const 3))))
         (start $s) (func (export "_start")) (func (export "r") (result i32) (global.get $g))"""
     )
     assert (await run(asks, "r")).output == "-14"  # the memory is not known yet
