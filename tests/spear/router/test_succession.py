@@ -193,24 +193,27 @@ def running(generation):
     return generation
 
 
+WHEEL = {"default_policy": "weighted_round_robin"}  # a policy whose memory shows in its choices
+
+
 def test_the_wheel_goes_on_where_the_instances_stayed():
     config = [instance(name, weight=weight) for name, weight in (("a", 5), ("b", 1), ("c", 1))]
-    plain, reloaded = (Desk(running(build(*config)), rng=Random(1)) for _ in range(2))
+    plain, reloaded = (Desk(running(build(*config, **WHEEL)), rng=Random(1)) for _ in range(2))
     facts = facts_of(chat())
     order = []
     for _ in range(14):
         order.append(plain.decide(facts, 0.0).chosen.name)
         assert reloaded.decide(facts, 0.0).chosen.name == order[-1]
-        reloaded.switch(succeed(reloaded.generation, build(*config)))
+        reloaded.switch(succeed(reloaded.generation, build(*config, **WHEEL)))
     assert order[:7] == list("aabacaa")
     assert reloaded.generation.number == 15
 
 
 def test_a_replaced_instance_is_not_remembered():
-    desk = Desk(running(build(instance("a"), instance("b"))), rng=Random(1))
+    desk = Desk(running(build(instance("a"), instance("b"), **WHEEL)), rng=Random(1))
     facts = facts_of(chat())
     first = desk.decide(facts, 0.0).chosen.name
-    desk.switch(succeed(desk.generation, build(instance("a"), instance("b", model_class="x"))))
+    desk.switch(succeed(desk.generation, build(instance("a"), instance("b", model_class="x"), **WHEEL)))
     running(desk.generation)
     assert desk.decide(facts, 0.0).chosen.name == first  # a wheel of its own, from its start
 
