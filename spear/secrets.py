@@ -1,13 +1,13 @@
 """Secrets: the one type that holds one, and taking them out of texts.
 
 Keys and the addresses of backends are secrets. Whatever text comes from outside (a provider may echo the key in its
-refusal) or from a traceback goes through a `Redactor` before anybody sees it.
+refusal) or from a traceback goes through a `Redactor` before anybody sees it; a good answer through a `KeyMask`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from json import dumps
 from typing import Any, Final, NoReturn
 from urllib.parse import quote
@@ -96,6 +96,8 @@ _KEY_LIKE: Final = re.compile(
     re.VERBOSE,
 )
 _SHORTEST: Final = 4
+_SHORTEST_KEY: Final = 16
+_MASK_BYTES: Final = MASK.encode()
 _COMMON_PATHS: Final = frozenset(
     {"", "v1", "v2", "api", "api/v1", "openai", "openai/v1", "api/openai/v1", "v1beta/openai"}
 )
@@ -105,21 +107,70 @@ class Redactor:
     """Replaces given secrets, and what looks like a key, by a mask.
 
     A secret is found as it is and as JSON or a URL would write it. One of fewer than four characters is not looked
-    for: masking it would garble every text and protect nothing.
+    for: masking it would garble every text and protect nothing. Like a secret it shows nothing and cannot be pickled.
     """
 
-    __slots__ = ("_known",)
+    __slots__ = ("_mask_known",)
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         forms = {form for secret in secrets for form in _forms(secret.reveal())}
         # The longest first: a base URL may be the beginning of another.
         ordered = sorted(forms, key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        self._mask_known = _masking(ordered)
 
     def __call__(self, text: str) -> str:
-        if self._known is not None:
-            text = self._known.sub(MASK, text)
-        return _KEY_LIKE.sub(_mask, text)
+        return _KEY_LIKE.sub(_mask, self._mask_known(text))
+
+    def __copy__(self) -> Redactor:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Redactor:
+        return self  # immutable
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a redactor cannot be pickled: it holds secrets")
+
+
+class KeyMask:
+    """Replaces given keys where an answer's bytes have them literally, and nothing else: what a model says must not be
+    garbled. So addresses are not looked for, nor keys of fewer than sixteen characters, which are often words
+    ("none"). A key stands inside a string, so what was JSON still is. Shows nothing and cannot be pickled.
+    """
+
+    __slots__ = ("_mask",)
+
+    def __init__(self, secrets: Iterable[Secret]) -> None:
+        keys = {key for secret in secrets if "://" not in (key := secret.reveal().strip())}
+        forms = {dumps(key, ensure_ascii=ascii_only)[1:-1] for key in keys for ascii_only in (True, False)}
+        long = sorted((form.encode("utf-8", "replace") for form in forms if len(form) >= _SHORTEST_KEY), key=len)
+        self._mask = _masking_bytes(long[::-1])
+
+    def __call__(self, data: bytes) -> bytes:
+        return self._mask(data)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a mask cannot be pickled: it holds secrets")
+
+
+def _masking_bytes(forms: list[bytes]) -> Callable[[bytes], bytes]:
+    def mask(data: bytes) -> bytes:
+        for form in forms:
+            data = data.replace(form, _MASK_BYTES)  # the same object where there is none
+        return data
+
+    return mask
+
+
+def _masking(forms: list[str]) -> Callable[[str], str]:
+    """As a closure: the repr of a pattern, which debuggers and crash reports print, begins with its text."""
+    if not forms:
+        return str
+    pattern = re.compile("|".join(map(re.escape, forms)))
+
+    def mask(text: str) -> str:
+        return pattern.sub(MASK, text)
+
+    return mask
 
 
 def _mask(match: re.Match[str]) -> str:

@@ -3,7 +3,8 @@
 A turn, streaming included, holds one of the instance's `max_inflight` slots to its end; `max_queue` more wait in the
 mailbox, and one more than that is refused at once by `ask_nowait` and `stream_nowait`. The adapter is opened when the
 actor starts and closed when it stops. An adapter that raises anything but a `SpearError` has a bug: the asker gets
-`internal` with an incident id, the log has the traceback, and the other turns go on.
+`internal` with an incident id, the log has the traceback, and the other turns go on. No exception leaves with the
+adapter's frames or with those before it: among their local variables may be a key in clear.
 """
 
 from __future__ import annotations
@@ -64,19 +65,34 @@ class BackendActor(Actor[BackendMessage]):
             yield
 
     async def handle(self, msg: BackendMessage, ctx: Context[BackendMessage]) -> Answer:
-        with self._turn() as adapter:
-            answer: object = await adapter.invoke(msg.request, msg.call)
-            if not isinstance(answer, Answer):  # the kind may be anybody's, and unchecked
-                raise TypeError(f"invoke() gave {type(answer).__name__}; an Answer is needed")
-            return answer
+        try:
+            with self._turn() as adapter:
+                answer: object = await adapter.invoke(msg.request, msg.call)
+                if not isinstance(answer, Answer):  # the kind may be anybody's, and unchecked
+                    raise TypeError(f"invoke() gave {type(answer).__name__}; an Answer is needed")
+                return answer
+        except BaseException as error:  # noqa: BLE001 - goes on below, where no frame of the adapter is added
+            failed = _bare(error)
+        try:
+            raise failed
+        finally:
+            del failed  # it holds this frame
 
     async def handle_stream(self, msg: BackendMessage, out: Sink[StreamItem], ctx: Context[BackendMessage]) -> None:
-        with self._turn() as adapter:
-            async with adapter.stream(msg.request, msg.call) as items:
-                async for item in items:
-                    if isinstance(item, Finished) and not isinstance(item.answer, Answer):
-                        raise TypeError(f"Finished has {type(item.answer).__name__}; an Answer is needed")
-                    await out.send(item)
+        try:
+            with self._turn() as adapter:
+                async with adapter.stream(msg.request, msg.call) as items:
+                    async for item in items:
+                        if isinstance(item, Finished) and not isinstance(item.answer, Answer):
+                            raise TypeError(f"Finished has {type(item.answer).__name__}; an Answer is needed")
+                        await out.send(item)
+            return
+        except BaseException as error:  # noqa: BLE001 - as above
+            failed = _bare(error)
+        try:
+            raise failed
+        finally:
+            del failed
 
     def observe(self) -> Mapping[str, object]:
         return {
@@ -98,7 +114,6 @@ class BackendActor(Actor[BackendMessage]):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, one bad request must not end the others
             self._failed += 1
-            # Without its cause: an adapter's local variables and texts are not for whoever prints the chain.
             raise self._incident(error) from None
         else:
             self._answered += 1
@@ -118,6 +133,15 @@ class BackendActor(Actor[BackendMessage]):
         )
         message = f"the adapter of backend {self._instance.name} failed, incident {incident}"
         return InternalError(make_error(ErrorCode.INTERNAL, message, incident=incident))
+
+
+def _bare(error: BaseException) -> BaseException:
+    """The same exception, without traceback, cause and context; of a group, each in it too."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            _bare(inner)
+    return error
 
 
 def backend_spec(

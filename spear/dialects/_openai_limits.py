@@ -14,7 +14,7 @@ from spear.ir import BackendError
 
 from ._openai_assembly import MAX_CHOICES, MAX_TOOL_CALLS, broken
 
-MAX_PARTS: Final = 200_000
+MAX_PARTS: Final = 500_000
 """Values and keys of one JSON text, roughly: its commas and opening brackets outside of strings."""
 
 

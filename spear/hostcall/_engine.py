@@ -200,7 +200,7 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
         """
         self._check_open()
         execution_id = execution_id or f"exec-{secrets.token_hex(8)}"
-        log = LogRing(execution_id, task.id, f"inst-{secrets.token_hex(8)}", on_log)
+        log = LogRing(execution_id, task.id, f"inst-{secrets.token_hex(8)}", on_log, self.limits.log_bytes)
         self._ticker.enter()
         try:
             guest = Guest(

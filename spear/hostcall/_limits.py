@@ -39,4 +39,5 @@ class Limits:
     body_bytes: int = 16 * MIB
     tool_nesting: int = 4
     stretch_s: float = 0.5  # CPU seconds in one go without passing a loop header or a function entry
+    log_bytes: int = MIB  # of the messages kept for the result; the newest stays in any case
     stdio_bytes: int = MIB  # of captured stdout, and again of stderr

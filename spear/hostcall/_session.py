@@ -63,6 +63,9 @@ class Mcp:
         return True
 
 
+_NO_MCP: Final = Mcp()  # of all closed sessions: there may be many, and nobody writes to it
+
+
 def _strings(value: list[Any]) -> list[str]:
     return [one for one in value if isinstance(one, str)]
 
@@ -156,7 +159,7 @@ class ChatSession(Entry):
     def release(self) -> None:
         self.messages, self.tools, self.names, self.params = [], [], {}, {}
         self._param_costs = {}
-        self.mcp = Mcp()
+        self.mcp = _NO_MCP
         self.text_bytes = self.json_values = 0
         self._holdings.take(-self._held)
         self._held = 0

@@ -16,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from spear.secrets import MASK, Redactor, Secret
+from spear.secrets import MASK, KeyMask, Redactor, Secret
+from spear.telemetry import LogRedactor
 
 VALUE = "canary-3f9-never-shown"
 
@@ -175,6 +176,45 @@ def test_plain_words_stay(text: str) -> None:
 )
 def test_an_address_is_found_in_parts(text: str) -> None:
     assert "api.example.com" not in Redactor([Secret("https://api.example.com:8443/v1/")])(text)
+
+
+def test_a_redactor_shows_nothing() -> None:
+    redact = Redactor([Secret(VALUE)])
+    assert redact(f"with {VALUE}") == f"with {MASK}"
+    shown = [repr(redact), str(redact), f"{redact}", *(repr(getattr(redact, name)) for name in redact.__slots__)]
+    assert not any("canary" in text for text in shown)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError, match="a redactor cannot be pickled"):
+            pickle.dumps([redact], protocol)
+    with pytest.raises(TypeError, match="a redactor cannot be pickled"):
+        pickle.dumps(LogRedactor([Secret(VALUE)]))
+    assert copy.copy(redact) is copy.deepcopy(redact) is redact
+
+
+@given(st.text(min_size=16, max_size=40).filter(lambda key: len(key.strip()) >= 16 and "://" not in key), TEXTS, TEXTS)
+@example('k"\\é' * 8, "", "")
+def test_a_key_in_an_answer_is_masked_and_the_answer_stays_json(key: str, before: str, after: str) -> None:
+    mask = KeyMask([Secret(key), Secret("https://api.example.com/v1/long")])
+    said = f"{before} {key.strip()} {after}"
+    for ascii_only in (True, False):
+        data = mask(json.dumps([said], ensure_ascii=ascii_only).encode())
+        assert key.strip() not in json.loads(data)[0].replace(MASK, "\0")
+
+
+@pytest.mark.parametrize("text", ["none", "sk-local", "https://api.example.com/v1", "sk-abcdef1234567890", "other"])
+def test_an_answer_is_not_garbled(text: str) -> None:
+    secrets = [Secret("none"), Secret("sk-local"), Secret("https://api.example.com/v1"), Secret(""), Secret(VALUE)]
+    data = text.encode()
+    assert KeyMask(secrets)(data) is data
+    assert KeyMask([])(data) is data
+
+
+def test_a_mask_shows_nothing() -> None:
+    mask = KeyMask([Secret(VALUE)])
+    assert mask(f'["{VALUE}x"]'.encode()) == f'["{MASK}x"]'.encode()
+    assert "canary" not in repr(mask) + "".join(repr(getattr(mask, name)) for name in mask.__slots__)
+    with pytest.raises(TypeError, match="a mask cannot be pickled"):
+        pickle.dumps(mask)
 
 
 def test_the_longest_secret_goes_first() -> None:

@@ -82,6 +82,7 @@ async def test_plain_answer(fault_server):
         }
     ]
     assert body["usage"] == {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
+    await fault_server.until(connections_open=0)  # it sees the client's close a moment later
     assert fault_server.counts() == {
         "total": 1,
         "open": 0,

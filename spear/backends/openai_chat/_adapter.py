@@ -48,7 +48,7 @@ from spear.ir import (
     make_error,
     parse_json,
 )
-from spear.secrets import Redactor, Secret
+from spear.secrets import KeyMask, Redactor, Secret
 
 from ._exchange import Received, post
 from ._failures import broken_answer, redacted, truncated
@@ -57,7 +57,11 @@ _END_WAIT_S: Final = 0.05
 """How long after [DONE] the end of the body may take, for the connection to be used again."""
 _DONE: Final = b"[DONE]"
 _PIECE: Final = 256 * 1024
-"""How much is looked at before others get their turn: milliseconds."""
+"""How much of a JSON text is counted before others get their turn: milliseconds."""
+_SLICE: Final = 4096
+"""How much of a stream is cut into lines before others get their turn: it may be nothing but line breaks."""
+
+_Payloads = AsyncGenerator[tuple[bytes, bool], None]
 
 
 def endpoint(base_url: str) -> str:
@@ -73,6 +77,7 @@ class OpenAIChatAdapter:
         self._debug_raw = host.debug_raw
         self._secrets = (*host.redact, instance.base_url)
         self._redact = Redactor(self._secrets)
+        self._mask = KeyMask(self._secrets)
         self._transport = transport
         self._url = httpx.URL(endpoint(instance.base_url.reveal()))
         self._headers = [
@@ -85,7 +90,7 @@ class OpenAIChatAdapter:
     async def invoke(self, request: RequestEnvelope, call: Call) -> Answer:
         chat = _chat(request)
         async with self._post(chat, call, stream=False) as received:
-            value = await _json(received)
+            value = await _json(received, self._mask)
         return self._answer(chat, value)
 
     @asynccontextmanager
@@ -98,13 +103,14 @@ class OpenAIChatAdapter:
                 audio_format=_audio_format(chat),
                 clean=one_line,  # redacted before: see _chunk
             )
+            payloads = _payloads(received)
             if received.media_type == "text/event-stream":
-                items = self._events(chat, received, decoder)
+                items = self._events(chat, received, payloads, decoder)
             elif received.is_json:
                 items = self._whole(chat, received, decoder)
             else:
                 raise broken_answer("the answer is neither an event stream nor JSON")
-            async with aclosing(items):
+            async with aclosing(payloads), aclosing(items):
                 yield items
 
     def _post(self, chat: ChatRequest, call: Call, *, stream: bool) -> AbstractAsyncContextManager[Received]:
@@ -131,30 +137,20 @@ class OpenAIChatAdapter:
         if key not in self._secrets:
             self._secrets = (*self._secrets, key)
             self._redact = Redactor(self._secrets)
+            self._mask = KeyMask(self._secrets)
         return self._redact
 
     async def _events(
-        self, chat: ChatRequest, received: Received, decoder: ChatStreamDecoder
+        self, chat: ChatRequest, received: Received, payloads: _Payloads, decoder: ChatStreamDecoder
     ) -> AsyncGenerator[StreamItem, None]:
-        sse = SseDecoder()
-        size = 0
         done = False
-        while not done:
-            data = await received.more()
-            size += len(data or b"")
-            if size > MAX_STREAM_BYTES:
-                raise broken_answer("response too large")
-            for payload in sse.feed(data) if data is not None else sse.finish():
-                done = payload == _DONE
-                if done:
-                    break
-                received.first_event_came()
-                if len(payload) > MAX_PARTS:
-                    await _check_parts(payload)
-                for event in decoder.feed(self._chunk(payload, at_end=data is None)):
-                    yield event
-            if data is None:
+        async for payload, at_end in payloads:
+            done = payload == _DONE
+            if done:
                 break
+            received.first_event_came()
+            for event in decoder.feed(self._chunk(payload, at_end=at_end)):
+                yield event
         result, usage = decoder.finish(done)
         yield Finished(self._finished(chat, result, usage, body_from_result(result, usage)))
         if done:
@@ -166,7 +162,7 @@ class OpenAIChatAdapter:
         self, chat: ChatRequest, received: Received, decoder: ChatStreamDecoder
     ) -> AsyncGenerator[StreamItem, None]:
         """A server that does not stream: its complete answer, told as one chunk."""
-        value = await _json(received)
+        value = await _json(received, self._mask)
         answer = self._answer(chat, value)
         events: list[StreamEvent] = [Started(backend=self._instance.name, model=answer.model)]
         chunk = _as_chunk(value)
@@ -178,7 +174,7 @@ class OpenAIChatAdapter:
 
     def _chunk(self, payload: bytes, *, at_end: bool) -> JsonValue:
         try:
-            value = parse_json(payload)
+            value = parse_json(self._mask(payload))
         except MalformedJson as error:
             if at_end:
                 raise truncated("the last event is incomplete") from None
@@ -226,7 +222,26 @@ def _bearer(key: Key) -> bytes:
     return b"Bearer " + secret.encode()
 
 
-async def _json(received: Received) -> JsonValue:
+async def _payloads(received: Received) -> _Payloads:
+    """Of the events of a stream; with each, whether it was only complete because the stream ended."""
+    sse = SseDecoder()
+    size = 0
+    while (data := await received.more()) is not None:
+        size += len(data)
+        if size > MAX_STREAM_BYTES:
+            raise broken_answer("response too large")
+        for start in range(0, len(data), _SLICE):
+            if start:
+                await trio.lowlevel.checkpoint()
+            for payload in sse.feed(data[start : start + _SLICE]):
+                if len(payload) > MAX_PARTS:
+                    await _check_parts(payload)
+                yield payload, False
+    for payload in sse.finish():
+        yield payload, True
+
+
+async def _json(received: Received, mask: KeyMask) -> JsonValue:
     if not received.is_json:
         raise broken_answer("the answer is not JSON by its content type")
     body, whole = await received.read(MAX_RESPONSE_BYTES)
@@ -234,7 +249,7 @@ async def _json(received: Received) -> JsonValue:
         raise broken_answer("response too large")
     await _check_parts(body)
     try:
-        return parse_json(body)
+        return parse_json(mask(body))
     except MalformedJson as error:
         raise broken_answer(f"the answer is not JSON: {error}") from None
 

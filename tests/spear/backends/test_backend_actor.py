@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors import ActorStopped, MailboxFull, Ref, StartFailed, open_supervisor
+from actors import ActorStopped, Instrument, MailboxFull, Ref, StartFailed, open_supervisor
 from actors.testing import assert_quiet
 from spear.backends import (
     Adapter,
@@ -33,6 +34,7 @@ from spear.ir import (
     Failure,
     InternalError,
     Operation,
+    SpearError,
     Usage,
     make_error,
     parse_json,
@@ -254,6 +256,78 @@ async def test_what_is_no_answer_is_a_bug(
         with pytest.raises(InternalError, match="the adapter of backend one failed"):
             await ask_it(ref)
     assert f"{type(wrong).__name__}; an Answer is needed" in log_output.getvalue()
+
+
+def _frames_that_hold(error: BaseException | None, text: str) -> list[str]:
+    """Of an exception and of all that it leads to: the functions with `text` in a local variable."""
+    seen: list[BaseException] = []
+    found: list[str] = []
+    waiting = [error]
+    while waiting:
+        error = waiting.pop()
+        if error is None or any(error is each for each in seen):
+            continue
+        seen.append(error)
+        if text in str(error):
+            found.append(repr(error))
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            found += [frame.f_code.co_name for value in frame.f_locals.values() if text in repr(value)]
+        waiting += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
+    return found
+
+
+class Watcher(Instrument):
+    def __init__(self) -> None:
+        self.errors: list[BaseException | None] = []
+
+    def turn_finished(self, path: str, msg: object, error: BaseException | None) -> None:
+        self.errors.append(error)
+
+
+async def _fails_with_a_key(how: str) -> None:
+    header = f"Bearer {CANARY}"  # a local variable, as in every adapter
+    try:
+        await trio.lowlevel.checkpoint()
+        raise ValueError(header)
+    except ValueError:
+        if how == "bug":
+            raise KeyError(header) from None
+        if how == "bug with a cause":
+            raise RuntimeError("x") from ValueError(header)
+        if how == "group":
+            raise ExceptionGroup("several", [KeyError(header)])  # noqa: B904
+        if how == "error":
+            raise refused()  # noqa: B904
+        if how == "error from none":
+            raise refused() from None
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("ask_it", [lambda ref: ref.ask(invoke()), consume], ids=["ask", "stream"])
+@pytest.mark.parametrize("how", ["bug", "bug with a cause", "group", "error", "error from none", "cancelled"])
+async def test_no_frame_with_a_key_is_handed_out(
+    ask_it: Callable[[Ref[BackendMessage]], Any],
+    how: str,
+    log_output: StringIO,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    watcher = Watcher()
+    raised: BaseException | None = None
+    async with open_supervisor(instruments=[watcher]) as supervisor:
+        kind = FakeKind(partial(_fails_with_a_key, how))
+        host = Host(redact=(Secret(CANARY),))
+        ref = await supervisor.start(backend_spec(kind, instance(), host, max_inflight=1, max_queue=1))
+        with trio.move_on_after(1):
+            try:
+                await ask_it(ref)
+            except SpearError as error:
+                raised = error
+        await trio.testing.wait_all_tasks_blocked()
+    assert (raised is None) is (how == "cancelled")
+    (told,) = watcher.errors
+    assert isinstance(told, trio.Cancelled if how == "cancelled" else SpearError)
+    assert _frames_that_hold(told, CANARY) == []
+    assert _frames_that_hold(raised, CANARY) == []
 
 
 async def test_leaving_cancels_the_adapter(autojump_clock: trio.testing.MockClock) -> None:

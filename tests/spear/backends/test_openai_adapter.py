@@ -23,6 +23,7 @@ from spear.ir import (
     ToolCallDelta,
     UsageEvent,
 )
+from spear.secrets import Secret
 from tests.servers.fault_server import FaultServer
 from tests.spear.backends._support import CANARY, adapter_to, ask, call, instance, use
 
@@ -217,3 +218,23 @@ def test_a_configuration_that_cannot_work(fields: dict[str, Any], says: str) -> 
         fields = {**fields, "hosting": Hosting(fields["hosting"])}
     with pytest.raises(ValueError, match=says):
         find_kind("openai_chat").check(instance(**fields))
+
+
+@pytest.mark.parametrize("how", ["plain", "stream", "not streamed"])
+@pytest.mark.parametrize("listed", [True, False])
+async def test_a_key_that_a_good_answer_repeats_is_masked(fault_server: FaultServer, how: str, listed: bool) -> None:
+    text = f"you sent Bearer {CANARY}, didn't you"
+    if how != "stream":
+        fault_server.script(body=f'{{"choices":[{{"index":0,"message":{{"content":"{text}"}}}}],"id":"{CANARY}"}}')
+    else:
+        chunk = f'{{"choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":"stop"}}],"id":"{CANARY}"}}'
+        fault_server.script(body=f"data: {chunk}\n\ndata: [DONE]\n\n", content_type="text/event-stream")
+    host = Host(debug_raw=True, redact=(Secret(CANARY),) if listed else ())
+    with trio.fail_after(LIMIT):
+        async with find_kind("openai_chat").open(instance(base_url=fault_server.base_url), host) as adapter:
+            if how == "plain":
+                items: list[Any] = [await adapter.invoke(ask(), call())]
+            else:
+                items = await use(adapter, "stream", ask(), call())
+    assert "you sent Bearer [secret], didn't you" in repr(items)
+    assert CANARY not in repr(items)

@@ -265,9 +265,9 @@ async def test_more_than_the_limit_of_a_stream_is_refused(
 
 
 MANY: dict[str, str] = {
-    "choices": '{"choices":[' + '{"index":0,"message":{"content":"x"}},' * 49_000 + "{}]}",
-    "lists": '{"choices":[' + "[]," * 100_000 + "[]]}",
-    "keys": '{"choices":[{}],' + ",".join(f'"{number}":0' for number in range(200_001)) + "}",
+    "choices": '{"choices":[' + '{"index":0,"message":{"content":"x"}},' * 130_000 + "{}]}",
+    "lists": '{"choices":[' + "[]," * 260_000 + "[]]}",
+    "keys": '{"choices":[{}],' + ",".join(f'"{number}":0' for number in range(500_001)) + "}",
 }
 
 
@@ -283,7 +283,7 @@ async def test_an_answer_of_too_many_parts_is_refused(fault_server: FaultServer,
 
 
 async def test_an_event_of_too_many_parts_is_refused(fault_server: FaultServer) -> None:
-    fault_server.script(body="data: [" + "0," * 200_000 + "0]\n\n", content_type="text/event-stream")
+    fault_server.script(body="data: [" + "0," * 500_000 + "0]\n\n", content_type="text/event-stream")
     with trio.fail_after(LIMIT):
         async with adapter_to(fault_server.base_url) as adapter:
             with pytest.raises(BackendError, match="answer too large: it has more than"):

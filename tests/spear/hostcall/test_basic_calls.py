@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
 import trio
 
+from spear.hostcall import GuestEngine, Limits
 from spear.hostcall._limits import LOG_RING_RECORDS
 from spear.hostcall._log import LogRing
 from spear.hostcall._table import SPEAR, TABLE, WASI
-from tests.spear.hostcall.probe import PAGE, open_probe
+from tests.spear.hostcall.guests import module
+from tests.spear.hostcall.probe import PAGE, TASK, Scripted, open_probe, success
 
 # The imports of the ABI 1.0, written down a second time on purpose: name -> (parameters, result).
 NAMES_1_0 = {
@@ -110,6 +113,34 @@ def test_log_ring_keeps_the_newest():
     assert [record.seq for record in ring.read(after=2050, limit=3)] == [2051, 2052, 2053]
     assert ring.read(after=10**9) == ()
     assert ring.read()[0].message == "10"
+
+
+@pytest.mark.parametrize("character", ["a", "\N{REPLACEMENT CHARACTER}", "\N{PILE OF POO}"])
+def test_log_ring_is_bounded_by_the_room_it_takes(character: str):
+    seen = []
+    ring = LogRing("e", "t", "i", seen.append, max_bytes=100_000)
+    for n in range(100):
+        ring.add("info", f"{n} {character * 5000}")
+    kept = ring.read()
+    assert sum(sys.getsizeof(record.message) for record in kept) <= 100_000
+    assert len(kept) >= 4
+    assert [record.seq for record in kept] == list(range(101 - len(kept), 101))
+    assert ring.dropped == 100 - len(kept)
+    assert len(seen) == 100
+    for n in range(LOG_RING_RECORDS):
+        ring.add("info", str(n))
+    assert len(ring.read()) > 1000  # the room comes back
+    ring.add("info", character * 200_000)
+    (only,) = ring.read()  # the newest stays
+    assert len(only.message) == 200_000
+
+
+async def test_the_room_for_logs_is_a_limit_of_the_guest():
+    log = "(drop (call $log (i32.const 2) (i32.const 0) (i32.const 16384)))"
+    async with GuestEngine(cache_directory=None, limits=Limits(log_bytes=50_000)) as engine:
+        loaded = await engine.load(module(f'(func (export "_start") {log * 9})'))
+        done = await engine.run(loaded, task=TASK, chat=Scripted(success()))
+    assert (len(done.logs), done.logs_dropped, done.logs[-1].seq) == (3, 6, 9)
 
 
 async def test_switched_off_families_answer_38_and_their_closes_are_generic():

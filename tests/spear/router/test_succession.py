@@ -195,6 +195,9 @@ def running(generation):
     return generation
 
 
+WHEEL = {"default_policy": "weighted_round_robin"}  # a policy whose memory shows in its choices
+
+
 def test_the_wheel_goes_on_where_the_instances_stayed():
     config = [instance(name, weight=weight) for name, weight in (("a", 5), ("b", 1), ("c", 1))]
     plain, reloaded = (Desk(running(build(*config, **WHEEL)), rng=Random(1)) for _ in range(2))
