@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Final, NoReturn
 
 import click
@@ -40,24 +42,21 @@ async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
     code = EXIT_INTERRUPTED
     failure: Exception | None = None
 
-    async def watch(task_status: trio.TaskStatus[None]) -> None:
+    def signalled(count: int) -> None:
         nonlocal interrupted
-        with trio.open_signal_receiver(*SIGNALS) as signals:
-            task_status.started()
-            async for _ in signals:
-                if interrupted:
-                    nursery.cancel_scope.cancel()
-                    return
-                interrupted = True
-                nursery.cancel_scope.deadline = trio.current_time() + DRAIN_SECONDS
-                _tell(f"spear: interrupted; {DRAIN_SECONDS:.0f} s to finish, again to stop at once")
+        if count > 1:
+            nursery.cancel_scope.cancel()
+        if not interrupted:
+            interrupted = True
+            nursery.cancel_scope.deadline = trio.current_time() + DRAIN_SECONDS
+            _tell(f"spear: interrupted; {DRAIN_SECONDS:.0f} s to finish, again to stop at once")
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(watch)
-        try:
-            code = await command()
-        except Exception as error:  # noqa: BLE001 - carried out of the nursery bare, then raised
-            failure = error
+        with _counted_signals(signalled):
+            try:
+                code = await command()
+            except Exception as error:  # noqa: BLE001 - carried out of the nursery bare, then raised
+                failure = error
         nursery.cancel_scope.cancel()
     if interrupted:
         if isinstance(failure, SpearError):
@@ -68,6 +67,31 @@ async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
     if failure is not None:
         raise failure
     return code
+
+
+@contextmanager
+def _counted_signals(tell: Callable[[int], None]) -> Iterator[None]:
+    """While the block runs, `tell` hears in the loop how many signals have come so far.
+
+    Counted where they arrive: a signal receiver would see two of them as one if the loop was busy in between, as it is
+    while the WebAssembly engine loads.
+    """
+    token = trio.lowlevel.current_trio_token()
+    count = 0
+
+    def arrived(number: int, frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(tell, count)
+
+    ours = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # ignored stays ignored
+    before = {number: signal.signal(number, arrived) for number in ours}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _tell(text: str) -> None:
