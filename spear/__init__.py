@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from ._about import __version__
 
 if TYPE_CHECKING:
-    from ._reload import ReloadReport
     from ._runtime import ChatReply, Runtime, open_runtime
     from .config import Config, load_config
     from .config import TaskConfig as Task
@@ -29,7 +28,6 @@ else:
     __getattr__ = late_names(
         __name__,
         {
-            "_reload": {"ReloadReport": "ReloadReport"},
             "_runtime": {"ChatReply": "ChatReply", "Runtime": "Runtime", "open_runtime": "open_runtime"},
             "config": {"Config": "Config", "Task": "TaskConfig", "load_config": "load_config"},
             "ir": {name: name for name in ("RequestEnvelope", "ResponseEnvelope", "SpearError")},
@@ -40,7 +38,6 @@ else:
 __all__ = [
     "ChatReply",
     "Config",
-    "ReloadReport",
     "RequestEnvelope",
     "ResponseEnvelope",
     "Runtime",

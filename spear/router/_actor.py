@@ -30,13 +30,12 @@ from spear.ir import (
 from spear.secrets import Redactor
 from spear.telemetry import get_logger
 
-from ._course import Course
+from ._course import Course, failed_response
 from ._decide import RETRY_HINT_MS
 from ._desk import Desk
 from ._explain import Explanation
 from ._invoke import run_invoke
 from ._relay import run_stream
-from ._respond import failed_response
 
 _log = get_logger("spear.router")
 _QUEUE_MARGIN_S: Final = 0.25
@@ -71,22 +70,18 @@ class Router(Actor[RouterMessage]):
         self.desk = desk
 
     async def handle(self, msg: RouterMessage, ctx: Context[RouterMessage]) -> ResponseEnvelope:
-        course: Course | None = None
         try:
-            course = Course(self.desk, msg.request, msg.arrived, ctx.deadline)
-            return await run_invoke(course)
+            return await run_invoke(Course(self.desk, msg.request, msg.arrived, ctx.deadline))
         except Exception as bug:  # noqa: BLE001 -- one request must not end the router; the log has the traceback
-            return failed_response(msg.request, self._incident(bug, msg.request, course))
+            return failed_response(msg.request, self._incident(bug, msg.request))
 
     async def handle_stream(self, msg: RouterMessage, out: Sink[StreamEvent], ctx: Context[RouterMessage]) -> None:
-        course: Course | None = None
         try:
-            course = Course(self.desk, msg.request, msg.arrived, ctx.deadline)
-            await run_stream(course, out)
+            await run_stream(Course(self.desk, msg.request, msg.arrived, ctx.deadline), out)
         except SpearError:
             raise
         except Exception as bug:  # noqa: BLE001 -- as above
-            raise InternalError(self._incident(bug, msg.request, course)) from None
+            raise InternalError(self._incident(bug, msg.request)) from None
 
     def explain(self, request: RequestEnvelope) -> Explanation:
         """What would be decided for `request` now. Sends nothing, changes nothing, never waits."""
@@ -95,9 +90,7 @@ class Router(Actor[RouterMessage]):
     def observe(self) -> Mapping[str, object]:
         return self.desk.observe()
 
-    def _incident(self, bug: Exception, request: RequestEnvelope, course: Course | None) -> CanonicalError:
-        if course is not None:
-            course.abandoned()
+    def _incident(self, bug: Exception, request: RequestEnvelope) -> CanonicalError:
         incident = uuid4().hex[:16]
         self.desk.counts.failed(ErrorCode.INTERNAL)
         redact = Redactor(

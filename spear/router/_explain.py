@@ -10,8 +10,6 @@ from spear.ir import CanonicalError, Json
 
 from ._decide import Plan
 from ._instance import Instance
-from ._latency import Estimate
-from ._routes import find_route
 
 if TYPE_CHECKING:
     from ._registry import Generation
@@ -19,8 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """One instance as the decision saw it. `rejected` is the reason, None for a candidate; `rank` counts from 1.
-    `latency_ms` is what such calls have lately taken in the mean, None where nothing is known."""
+    """One instance as the decision saw it. `rejected` is the reason, None for a candidate; `rank` counts from 1."""
 
     backend: str
     kind: str
@@ -32,7 +29,6 @@ class Considered:
     rejected: str | None
     score: float | None
     rank: int | None
-    latency_ms: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,6 @@ COLUMNS: Final = ("backend", "kind", "model", "state", "score", "weight", "prior
 def explain(generation: Generation, plan: Plan, request_id: str) -> Explanation:
     """Copies what the plan refers to, as it is now."""
     facts = plan.facts
-    tau = find_route(generation.routes, facts).options.tau
     ranks = {name: rank for rank, name in enumerate(plan.order, 1)}
     scores: dict[str, float | None] = {}
     if plan.choice is not None:
@@ -87,13 +82,7 @@ def explain(generation: Generation, plan: Plan, request_id: str) -> Explanation:
         chosen=None if plan.chosen is None else plan.chosen.name,
         note=plan.note,
         candidates=tuple(
-            _consider(
-                each,
-                _why_not(each, plan, ranks),
-                scores.get(each.name),
-                ranks.get(each.name),
-                each.estimate(facts.timing, tau),
-            )
+            _consider(each, _why_not(each, plan, ranks), scores.get(each.name), ranks.get(each.name))
             for each in generation.instances
         ),
         error=plan.error,
@@ -109,9 +98,7 @@ def _why_not(instance: Instance, plan: Plan, ranks: dict[str, int]) -> str | Non
     return "not_considered" if plan.error is not None else "not_preferred"
 
 
-def _consider(
-    instance: Instance, rejected: str | None, score: float | None, rank: int | None, estimate: Estimate | None
-) -> Considered:
+def _consider(instance: Instance, rejected: str | None, score: float | None, rank: int | None) -> Considered:
     return Considered(
         backend=instance.name,
         kind=instance.kind_name,
@@ -123,5 +110,4 @@ def _consider(
         rejected=rejected,
         score=score,
         rank=rank,
-        latency_ms=None if estimate is None else round(estimate.mean * 1000, 3),
     )
