@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
+import trio
+
 
 @dataclass(frozen=True)
 class Row:
@@ -84,3 +86,24 @@ def report(title: str, rows: list[Row], *, as_json: bool) -> None:
             print(f"{r.what:<46} {r.value:>9.2f} {r.unit:<2} {ratio:>8} {reach:>7} {r.verdict:<6} {r.against or ''}")
     if any(r.verdict == "MISS" for r in rows):
         sys.exit(1)
+
+
+async def ping_pong(clock: Callable[[], float], times: int) -> float:
+    """Two memory channels, two tasks: what everything here is measured against. Seconds for each round trip."""
+    to_send, to_receive = trio.open_memory_channel[int](64)
+    back_send, back_receive = trio.open_memory_channel[int](64)
+
+    async def echo() -> None:
+        async with to_receive, back_send:
+            async for number in to_receive:
+                await back_send.send(number)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(echo)
+        async with to_send:
+            start = clock()
+            for number in range(times):
+                await to_send.send(number)
+                await back_receive.receive()
+            return (clock() - start) / times
+    raise AssertionError

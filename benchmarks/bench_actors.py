@@ -11,6 +11,7 @@ import sys
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -20,7 +21,7 @@ import trio.testing
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from actors import Actor, Context, Request, Sink, Spec, StreamRequest, open_supervisor
-from benchmarks._measure import Row, arguments, pin_to_one_core, report, rounds, row
+from benchmarks._measure import Row, arguments, pin_to_one_core, ping_pong, report, rounds, row
 
 N = 4_000
 
@@ -52,27 +53,6 @@ class Echo(Actor[Ping | Note | Count]):
 class PykkaEcho(pykka.ThreadingActor):
     def on_receive(self, message: int) -> int:
         return message
-
-
-async def raw_ping_pong() -> float:
-    """Two memory channels, two tasks: what an ask costs with nothing around it."""
-    to_send, to_receive = trio.open_memory_channel[int](64)
-    back_send, back_receive = trio.open_memory_channel[int](64)
-
-    async def echo() -> None:
-        async with to_receive, back_send:
-            async for number in to_receive:
-                await back_send.send(number)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(echo)
-        async with to_send:
-            start = perf_counter()
-            for number in range(N):
-                await to_send.send(number)
-                await back_receive.receive()
-            return (perf_counter() - start) / N
-    raise AssertionError
 
 
 async def ask() -> float:
@@ -212,7 +192,7 @@ def main() -> None:
     pin_to_one_core()
     raw, pykka_name = "raw trio ping-pong", "pykka ask"
     cases: dict[str, Callable[[], float]] = {
-        raw: _on_trio(raw_ping_pong),
+        raw: _on_trio(partial(ping_pong, perf_counter, N)),
         "ask": _on_trio(ask),
         "ask, concurrency=64": _on_trio(ask_concurrent_actor),
         "ask, 32 askers at once, each": _on_trio(ask_32_askers),

@@ -20,7 +20,7 @@ import spear
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from actors import Ref, open_supervisor
-from benchmarks._measure import arguments, pin_to_one_core, report, rounds, row
+from benchmarks._measure import arguments, pin_to_one_core, ping_pong, report, rounds, row
 from spear.config import Config, InstanceConfig
 from spear.ir import ChatMessage, ChatRequest, Hosting, Operation, RequestEnvelope
 from spear.router import Desk, RouterMessage, build_generation, facts_of, invoke, router_spec, stream
@@ -50,27 +50,6 @@ async def routed(count: int, policy: str = POLICY) -> AsyncIterator[tuple[Desk, 
         for each in desk.generation.instances:
             each.ref = await supervisor.start(desk.generation.spec(each))
         yield desk, await supervisor.start(router_spec(desk))
-
-
-async def ping_pong() -> float:
-    """Two memory channels, two tasks: the raw measure of everything here."""
-    to_send, to_receive = trio.open_memory_channel[int](64)
-    back_send, back_receive = trio.open_memory_channel[int](64)
-
-    async def echo() -> None:
-        async with to_receive, back_send:
-            async for number in to_receive:
-                await back_send.send(number)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(echo)
-        async with to_send:
-            start = process_time()
-            for number in range(PINGS):
-                await to_send.send(number)
-                await back_receive.receive()
-            return (process_time() - start) / PINGS
-    raise AssertionError
 
 
 async def decision(count: int, policy: str = POLICY) -> float:
@@ -130,7 +109,7 @@ async def streamed_event() -> float:
 
 
 CASES: dict[str, Callable[[], Awaitable[float]]] = {
-    "raw trio ping-pong": ping_pong,
+    "raw trio ping-pong": partial(ping_pong, process_time, PINGS),
     "facts of a request": facts,
     "a decision, 10 candidates": partial(decision, 10),
     "a decision, 100 candidates": partial(decision, 100),
