@@ -14,7 +14,7 @@ import trio
 from ._cell import Cell
 from ._snapshot import Reason
 
-__all__ = ["stop_cells", "wait_gone_or_hung"]
+__all__ = ["begin_stop", "end_stop", "stop_cells", "wait_gone_or_hung"]
 
 
 async def stop_cells(cells: Iterable[Cell[Any]], *, orderly: bool, reason: Reason | None) -> None:
@@ -23,10 +23,14 @@ async def stop_cells(cells: Iterable[Cell[Any]], *, orderly: bool, reason: Reaso
     With a reason it is for good; without one their mailboxes stay open and the caller will start them again.
     Cancelled, it cancels them outright and does not wait.
     """
-    cells = [cell for cell in cells if _begin(cell, reason)]
+    await end_stop([cell for cell in cells if begin_stop(cell, reason)], orderly=orderly)
+
+
+async def end_stop(cells: Sequence[Cell[Any]], *, orderly: bool, drain: float | None = None) -> None:
+    """The waiting half of `stop_cells`; a `drain` given holds instead of those of the specs."""
     try:
         if orderly:
-            await _drain(cells)
+            await _drain(cells, drain)
         for cell in cells:
             cell.cancel(hard=not orderly)
         for cell in cells:
@@ -37,8 +41,8 @@ async def stop_cells(cells: Iterable[Cell[Any]], *, orderly: bool, reason: Reaso
         raise
 
 
-def _begin(cell: Cell[Any], reason: Reason | None) -> bool:
-    """False if nothing of it is alive."""
+def begin_stop(cell: Cell[Any], reason: Reason | None) -> bool:
+    """The half that is done at once: no new messages. False if nothing of it is alive."""
     if cell.exit is not None:
         return False
     if reason is None:
@@ -54,15 +58,16 @@ def _begin(cell: Cell[Any], reason: Reason | None) -> bool:
     return True
 
 
-async def _drain(cells: Sequence[Cell[Any]]) -> None:
+async def _drain(cells: Sequence[Cell[Any]], given: float | None) -> None:
     """Those that do not drain are cancelled now; the others get the longest drain time of them all."""
     draining: list[Cell[Any]] = []
+    times = {cell: cell.spec.drain if given is None else given for cell in cells}
     for cell in cells:
-        if cell.spec.drain > 0 and cell.was_started and cell.final is not None:
+        if times[cell] > 0 and cell.was_started and cell.final is not None:
             draining.append(cell)
         else:
             cell.cancel(hard=False)
-    with trio.move_on_after(max((cell.spec.drain for cell in draining), default=0.0)):
+    with trio.move_on_after(max((times[cell] for cell in draining), default=0.0)):
         for cell in draining:
             await cell.wait_gone()
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from functools import partial
 from random import Random
 from typing import Any, Literal, TypeVar, get_args
 
@@ -31,7 +32,7 @@ from ._plan import Child, Plan, Strategy, plan
 from ._ref import Ref
 from ._repair import Repair
 from ._snapshot import Exit, Node, Reason, describe
-from ._stopping import stop_cells, wait_gone_or_hung
+from ._stopping import begin_stop, end_stop, stop_cells, wait_gone_or_hung
 from ._watch import Watcher
 
 __all__ = ["Supervisor", "default_rng", "open_supervisor"]
@@ -128,6 +129,20 @@ class Supervisor:
         if cell.exit is None:
             await stop_cells([cell], orderly=True, reason="stopped")
         return await cell.wait_exit()
+
+    def stop_soon(self, ref: Ref[Any], *, drain: float | None = None) -> None:
+        """Like `stop`, without waiting: the mailbox is closed now, the rest is this supervisor's to see to.
+
+        `drain`: seconds for what is queued and in flight, instead of the spec's. At the end of the block the child is
+        stopped like all others, with the spec's. Raises ValueError for a ref of another supervisor.
+        """
+        cell = ref._cell
+        if cell.owner is not self:
+            raise ValueError(f"{ref.path} is no child of {self.path}")
+        if drain is not None and not 0 <= drain < math.inf:
+            raise ValueError(f"drain is a finite number of seconds, 0 or more; got {drain!r}")
+        if begin_stop(cell, "stopped"):
+            self._nursery.start_soon(partial(end_stop, [cell], orderly=True, drain=drain), name=f"stop of {cell.path}")
 
     def watch(self, ref: Ref[Any], to: Ref[M], make: Callable[[Exit], M]) -> None:
         """When `ref` has ended for good, tell `to` what `make` makes of its exit; at once if it has ended.

@@ -21,7 +21,7 @@ import spear
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from actors import Ref, open_supervisor
 from benchmarks._measure import arguments, pin_to_one_core, ping_pong, report, rounds, row
-from spear.config import Config, InstanceConfig
+from spear.config import Config, InstanceConfig, Price
 from spear.ir import ChatMessage, ChatRequest, Hosting, Operation, RequestEnvelope
 from spear.router import Desk, RouterMessage, build_generation, facts_of, invoke, router_spec, stream
 
@@ -42,13 +42,21 @@ def ask_for(text: str = "hello, how are you?") -> RequestEnvelope:
 async def routed(count: int, policy: str = POLICY) -> AsyncIterator[tuple[Desk, Ref[RouterMessage]]]:
     """A router over `count` stubs, each with its actor."""
     backends = tuple(
-        InstanceConfig(name=f"stub-{i}", kind="stub", hosting=Hosting.LOCAL, model_class="small", weight=1 + i % 7)
+        InstanceConfig(
+            name=f"stub-{i}",
+            kind="stub",
+            hosting=Hosting.LOCAL,
+            model_class="small",
+            weight=1 + i % 7,
+            price=Price(input=1 + i % 3, output=2),
+        )
         for i in range(count)
     )
     desk = Desk(build_generation(Config(backends=backends, default_policy=policy)), rng=Random(1))
     async with open_supervisor() as supervisor:
         for each in desk.generation.instances:
             each.ref = await supervisor.start(desk.generation.spec(each))
+            each.latency((Operation.CHAT_COMPLETIONS, False)).answered(0.2 + each.index / 1000, 0.0)
         yield desk, await supervisor.start(router_spec(desk))
 
 
@@ -117,6 +125,14 @@ CASES: dict[str, Callable[[], Awaitable[float]]] = {
     "a decision, 10 candidates, least_inflight": partial(decision, 10, "least_inflight"),
     "a decision, 10 candidates, weighted_random": partial(decision, 10, "weighted_random"),
     "a decision, 10 candidates, priority": partial(decision, 10, "priority"),
+    "a decision, 10 candidates, peak_ewma": partial(decision, 10, "peak_ewma"),
+    "a decision, 100 candidates, peak_ewma": partial(decision, 100, "peak_ewma"),
+    "a decision, 1000 candidates, peak_ewma": partial(decision, 1000, "peak_ewma"),
+    "a decision, 10 candidates, consistent_hash": partial(decision, 10, "consistent_hash"),
+    "a decision, 100 candidates, consistent_hash": partial(decision, 100, "consistent_hash"),
+    "a decision, 1000 candidates, consistent_hash": partial(decision, 1000, "consistent_hash"),
+    "a decision, 10 candidates, cheapest": partial(decision, 10, "cheapest"),
+    "a decision, 1000 candidates, cheapest": partial(decision, 1000, "cheapest"),
     "invoke to the stub, 10 backends": call,
     "of that, the router and the backend": call_router,
     "one streamed event, 10 backends": streamed_event,
@@ -125,6 +141,12 @@ REACH = {
     "a decision, 10 candidates": 1.2,
     "a decision, 100 candidates": 6.0,
     "a decision, 1000 candidates": 45.0,
+    "a decision, 10 candidates, peak_ewma": 1.2,
+    "a decision, 100 candidates, peak_ewma": 6.0,
+    "a decision, 1000 candidates, peak_ewma": 45.0,
+    "a decision, 10 candidates, consistent_hash": 1.2,
+    "a decision, 100 candidates, consistent_hash": 6.0,
+    "a decision, 1000 candidates, consistent_hash": 45.0,
     "invoke to the stub, 10 backends": 8.0,
 }
 

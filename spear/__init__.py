@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ._about import __version__
 
 if TYPE_CHECKING:
+    from ._reload import ReloadReport
     from ._runtime import ChatReply, Runtime, open_runtime
     from .config import Config, load_config
     from .config import TaskConfig as Task
@@ -28,6 +29,7 @@ else:
     __getattr__ = late_names(
         __name__,
         {
+            "_reload": {"ReloadReport": "ReloadReport"},
             "_runtime": {"ChatReply": "ChatReply", "Runtime": "Runtime", "open_runtime": "open_runtime"},
             "config": {"Config": "Config", "Task": "TaskConfig", "load_config": "load_config"},
             "ir": {name: name for name in ("RequestEnvelope", "ResponseEnvelope", "SpearError")},
@@ -38,6 +40,7 @@ else:
 __all__ = [
     "ChatReply",
     "Config",
+    "ReloadReport",
     "RequestEnvelope",
     "ResponseEnvelope",
     "Runtime",

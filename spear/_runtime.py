@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -27,9 +29,11 @@ from actors import (
 )
 
 from ._guest_chat import GuestChat
+from ._reload import Reloader, ReloadReport, Source
 from ._tree import Backends, Executions, RunGuest
+from ._watch import Look, Watcher, look_now, watched
 from .backends import Kind, canonical_kind, find_kind
-from .config import Config, load_config
+from .config import Config, default_config, load_config
 from .config import TaskConfig as Task  # its public name
 from .ir import (
     ChatResult,
@@ -46,16 +50,17 @@ from .ir import (
     make_error,
 )
 from .normalize import request_from_openai, with_requirements
-from .router import Desk, Explanation, RouterMessage, build_generation, failed_response, router_spec
+from .router import Desk, Explanation, Instance, RouterMessage, build_generation, failed_response, router_spec
 from .router import invoke as ask_router
 from .router import stream as stream_from_router
-from .telemetry import ActorCounters, Counters, RequestCounters, redacting
+from .telemetry import ActorCounters, Counters, RequestCounters
 
 if TYPE_CHECKING:
     from .hostcall import ByteSink, Execution, LogSink, Termination
 
 DRAIN_SECONDS: Final = 10.0
 TASK_ID_CHARACTERS: Final = 128
+_SUCCESSOR: Final = re.compile(r" #\d+$")
 Observer = Callable[[RequestEnvelope, ResponseEnvelope], None]
 
 
@@ -86,18 +91,37 @@ class Runtime:
     """A running tree of actors. Made by `open_runtime`; use it from any task of the same Trio run, many at a time."""
 
     def __init__(
-        self, config: Config, desk: Desk, supervisor: Supervisor, counters: Counters, observer: Observer | None
+        self, desk: Desk, supervisor: Supervisor, counters: Counters, observer: Observer | None, reloader: Reloader
     ) -> None:
-        self.config = config
         self.counters = counters
         """Requests, attempts, tokens and the turns of actors, counted; `.snapshot()`, or `.prometheus()` as text."""
         self._count = RequestCounters(counters)
         self._desk = desk
         self._supervisor = supervisor
         self._observer = observer
+        self._reloader = reloader
         self._router: Ref[RouterMessage]
         self._executions: Executions | None = None
         self._opening = trio.Lock()
+
+    @property
+    def config(self) -> Config:
+        """The configuration that holds now."""
+        return self._desk.generation.config
+
+    async def reload(self, config: Config | Path | str | Mapping[str, Any] | None = None) -> ReloadReport:
+        """Go on with another configuration: by default what this runtime was opened from, read again, keys included.
+
+        All of it or nothing: what is wrong with it, or an instance that does not start, is in the report, and the
+        runtime goes on as it was. Backends that are the same keep their connections and all that is known of them;
+        those that changed or went finish what they have in hand. No request is refused or lost by it. A request under
+        way keeps the attempt it is in, its deadline and its count of attempts; a further attempt is chosen by the new
+        configuration.
+
+        Waits for reloads before it, for the files, and for new instances to start (up to 30 s), not for those that
+        leave. Cancelled, it has happened whole or not at all. Raises ValueError where there is nothing to read again.
+        """
+        return await self._reloader.reload(None if config is None else _source(config))
 
     async def invoke(self, request: RequestEnvelope) -> ResponseEnvelope:
         """Ask once. Waits for the answer, at most as long as the request's `timeout_ms` or the host's default.
@@ -232,7 +256,7 @@ class Runtime:
                 "transports": [transport.value for transport in each.capabilities.transports],
                 "inflight": each.inflight,
                 "queued": each.queued,
-                "state": each.reason or ("drained" if each.weight == 0 else each.status),
+                "state": _state(each),
                 "detail": "",
             }
             for each in self._desk.generation.instances
@@ -284,9 +308,11 @@ class Runtime:
     async def _open_executions(self) -> Executions:
         async with self._opening:
             if self._executions is None:
-                executions = Executions(self.config.guests, DRAIN_SECONDS)
+                limits = self.config.guests
+                executions = Executions(limits, DRAIN_SECONDS)
                 await self._supervisor.start(Spec(name="executions", factory=lambda: executions, grace=30.0))
                 self._executions = executions
+                self._reloader.guests = limits
         return self._executions
 
     def _observe(self, request: RequestEnvelope, response: ResponseEnvelope) -> None:
@@ -313,6 +339,7 @@ async def open_runtime(
     observer: Observer | None = None,
     seed: int | None = None,
     kinds: Mapping[str, Kind] | None = None,
+    watch: bool = False,
 ) -> AsyncIterator[Runtime]:
     """Start everything that `config` names; when the block is left, all of it has gone.
 
@@ -326,32 +353,46 @@ async def open_runtime(
         seed: makes the router's choices repeatable.
         kinds: kinds of backends by name, looked at before all others: one's own without an installed entry point, or
             fakes in tests (`spear.testing`).
+        watch: look at the file, and at the files of its keys, every second, and reload when one has changed. What goes
+            wrong then is in the log and in the counters. Needs a path.
 
     Raises:
         ConfigError: with everything that is wrong in it; nothing was started then.
         RoutingError: a backend could not be opened (backend_unavailable); what was started has been stopped.
     """
     _check_loop()
-    if not isinstance(config, Config):
-        config = load_config(config)
-    generation = build_generation(config, find_kind=_finder(kinds or {}))
-    desk = Desk(generation, rng=Random(seed) if seed is not None else None)
+    source = _source(default_config() if config is None else config)
+    if watch and not isinstance(source, Path):
+        raise ValueError("watch=True needs the path of a file to look at")
+    loaded = source if isinstance(source, Config) else load_config(source)
+    seen: Look = {}
+    if watch and isinstance(source, Path):
+        seen = look_now(watched(source, loaded))
+        loaded = load_config(source)  # again: what changes after the look is seen as a change
+    find = _finder(kinds or {})
+    desk = Desk(build_generation(loaded, find_kind=find), rng=Random(seed) if seed is not None else None)
     counters = Counters()
     counting = ActorCounters(counters, _actor_label)
-    with redacting(config.secrets):
+    with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
         async with open_supervisor(
             name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
         ) as supervisor:
-            runtime = Runtime(config, desk, supervisor, counters, observer)
-            backends = Spec(
-                name="backends", factory=lambda: Backends(generation, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS
-            )
+            runtime = Runtime(desk, supervisor, counters, observer, reloader)
+            backends = Spec(name="backends", factory=lambda: Backends(desk, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
             try:
-                await supervisor.start(backends)
+                reloader.backends = await supervisor.start(backends)
             except StartFailed as failed:
                 raise failed.__cause__ or failed from None
             runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
+            if watch and isinstance(source, Path):
+                watcher = partial(Watcher, source, lambda: runtime.config, runtime.reload, seen)
+                await supervisor.start(Spec(name="watch", factory=watcher))
             yield runtime
+
+
+def _source(config: Config | Path | str | Mapping[str, Any]) -> Source:
+    """What to read again: a path that still means the same file where the program goes to another folder."""
+    return Path(config).absolute() if isinstance(config, str | Path) else config
 
 
 def _check_loop() -> None:
@@ -369,9 +410,19 @@ def _envelope(request: object) -> RequestEnvelope:
     return request
 
 
+def _state(instance: Instance) -> str:
+    """For people: why it gets nothing or little, else how its actor is."""
+    if instance.reason or instance.weight == 0:
+        return instance.reason or "drained"
+    health = instance.health.state(trio.current_time())
+    return instance.status if health == "ok" or instance.status != "running" else health
+
+
 def _actor_label(path: str) -> str:
-    """Guests share one series: each has a name of its own."""
+    """Guests share one series: each has a name of its own. An instance shares that of those it replaced."""
     parent, _, name = path.rpartition("/")
+    if _SUCCESSOR.search(name):
+        return f"{parent}/{_SUCCESSOR.sub('', name)}"
     return f"{parent}/*" if name.startswith("exec-") else path
 
 

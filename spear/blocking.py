@@ -23,6 +23,7 @@ from pydantic import JsonValue
 from actors import Instrument, Node
 
 from . import _runtime
+from ._reload import ReloadReport
 from .backends import Kind
 from .config import Config
 from .ir import RequestEnvelope, ResponseEnvelope, StreamEvent
@@ -76,6 +77,10 @@ class BlockingRuntime:
     ) -> _runtime.ChatReply:
         """As `Runtime.chat`; waits for the answer."""
         return self._call(lambda: self._runtime.chat(model, messages=messages, **parameters))
+
+    def reload(self, config: Config | Path | str | Mapping[str, Any] | None = None) -> ReloadReport:
+        """As `Runtime.reload`; waits for its end."""
+        return self._call(lambda: self._runtime.reload(config))
 
     def run_guest(self, guest: Path | str | bytes, **options: Any) -> Execution:
         """As `Runtime.run_guest`, whose keyword arguments it takes; callbacks are called in the runtime's thread."""
@@ -215,6 +220,7 @@ def open_runtime(
     observer: _runtime.Observer | None = None,
     seed: int | None = None,
     kinds: Mapping[str, Kind] | None = None,
+    watch: bool = False,
 ) -> Iterator[BlockingRuntime]:
     """Open a runtime in a thread of its own; the arguments and errors are those of `spear.open_runtime`.
 
@@ -234,7 +240,7 @@ def open_runtime(
         with scope:
             async with (
                 _runtime.open_runtime(
-                    config, instruments=instruments, observer=observer, seed=seed, kinds=kinds
+                    config, instruments=instruments, observer=observer, seed=seed, kinds=kinds, watch=watch
                 ) as runtime,
                 trio.open_nursery() as nursery,
             ):

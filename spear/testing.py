@@ -215,12 +215,20 @@ def open_test_runtime(
     seed: int | None = None,
 ) -> AbstractAsyncContextManager[Runtime]:
     """A runtime whose only backends are these, tried strictly in the order given (policy `priority`); a single one is
-    named `fake`. They answer to every model. The other arguments are those of `spear.open_runtime`."""
+    named `fake`. They answer to every model. No backend is left out for its failures or asked again for the same
+    request, so that each request takes one step of a script. The other arguments are those of `spear.open_runtime`."""
     if isinstance(backends, FakeBackend):
         backends = {"fake": backends}
     instances = [
         {"name": name, "kind": "fake", "hosting": "local", "priority": level} for level, name in enumerate(backends)
     ]
-    config = {"spear": {"default_policy": "priority", "backends": instances}}
+    config = {
+        "spear": {
+            "default_policy": "priority",
+            "backends": instances,
+            "health": {"enabled": False},
+            "retries": {"per_instance": 1},
+        }
+    }
     kinds = fake_kinds(backends, kind="fake")
     return open_runtime(config, kinds=kinds, instruments=instruments, observer=observer, seed=seed)

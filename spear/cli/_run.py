@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import click
 import trio
 
+from spear.config import find_config
 from spear.ir import GuestError
 
 from ._output import Seconds, choose_config, config_option, json_option, print_json, printable, progress
+from ._reload import reloading
 from ._signals import run_command
 
 if TYPE_CHECKING:
@@ -53,6 +56,8 @@ def run(
     Its stdout comes to stdout; its stderr and its log to stderr, as they come. With --json, exactly one line is
     printed, at the end. A guest has no arguments, environment or stdin.
 
+    SIGHUP reads the configuration again while the guest runs.
+
     Exit code: the guest's own & 255 (a non-zero one stays non-zero); 124 timeout; 125 trap or failed start; 126 not a
     module; 2 usage or configuration; 130 interrupted.
     """
@@ -71,8 +76,13 @@ async def _run(
 
     began = time.perf_counter()
     config = choose_config(config_path, quiet=as_json)
+    file = find_config(config_path, os.environ, Path.cwd())
     try:
-        async with open_runtime(config) as runtime, progress(f"running {guest.name}") as quiet:
+        async with (
+            open_runtime(config) as runtime,
+            progress(f"running {guest.name}") as quiet,
+            reloading(runtime, file, quiet),
+        ):
             live: _Live = {} if as_json else _live(quiet)
             execution = await runtime.run_guest(
                 guest,

@@ -23,10 +23,12 @@ from ._load import load_config as load_config
 from ._model import Config as Config
 from ._model import Credential as Credential
 from ._model import GuestLimits as GuestLimits
+from ._model import HealthConfig as HealthConfig
 from ._model import InstanceConfig as InstanceConfig
 from ._model import LogConfig as LogConfig
 from ._model import Origin as Origin
 from ._model import Price as Price
+from ._model import RetryConfig as RetryConfig
 from ._model import Route as Route
 from ._model import RouteMatch as RouteMatch
 from ._model import RouterLimits as RouterLimits

@@ -7,8 +7,7 @@ from typing import Final
 
 TOP: Final = frozenset(
     {
-        "on_exhausted", "decisions", "hedge", "mirror", "retry", "breaker", "outlier", "probe", "limits", "budgets",
-        "redis", "filter", "simulate",
+        "decisions", "hedge", "mirror", "probe", "limits", "budgets", "redis", "filter", "simulate",
     }
 )  # fmt: skip
 BACKEND: Final = frozenset(
@@ -21,9 +20,7 @@ LIMITS: Final = frozenset({"rpm", "tpm", "rpd", "tpd", "input_tpm", "output_tpm"
 CREDENTIAL: Final = frozenset({"limits", "rpm", "tpm", "weight", "budget"})
 ROUTE: Final = frozenset(
     {
-        "hedge", "mirror", "spill", "continuation", "on_exhausted", "max_attempts", "retry", "hash_key", "load_bound",
-        "filter", "budget", "limits",
+        "hedge", "mirror", "continuation", "on_exhausted", "max_attempts", "retry", "filter", "budget", "limits",
     }
 )  # fmt: skip
 TASK: Final = frozenset({"budget", "limits", "policy"})
-POLICIES: Final = frozenset({"ewma_latency", "peak_ewma", "consistent_hash", "cheapest"})

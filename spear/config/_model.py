@@ -128,6 +128,14 @@ class Route(Section):
     fallback: tuple[str, ...] = ()
     within_level: PolicyName | None = None
     """For `priority`: the policy that orders the instances of one level."""
+    spill: Literal["strict", "proportional"] | None = None
+    """For `priority`: when the next level is used."""
+    tau: Annotated[float, Field(ge=0.1, le=86_400)] | None = None
+    """For policies that go by latency: the time in which the past fades, in seconds."""
+    hash_key: tuple[Literal["session", "task", "prompt"], ...] | None = None
+    """For `consistent_hash`: what keeps requests together, the first of these that a request has."""
+    load_bound: Annotated[float, Field(gt=1, le=100)] | None = None
+    """For `consistent_hash`: how many times its share of what is running an instance may have."""
     origin: Origin = Origin()
 
 
@@ -144,6 +152,45 @@ class RouterLimits(Section):
     max_queue: Annotated[int, Field(ge=0)] = 64
     commit_buffer_events: Annotated[int, Field(ge=1)] = 64
     commit_buffer_bytes: Annotated[int, Field(ge=1)] = 262_144
+
+
+class HealthConfig(Section):
+    """When an instance is left out for a while, and how it comes back: breakers, outlier ejection, slow start."""
+
+    enabled: bool = True
+    failures: Annotated[int, Field(ge=1)] = 5
+    """In a row: the breaker opens."""
+    min_success: Annotated[float, Field(ge=0, le=1)] = 0.8
+    min_requests: Annotated[int, Field(ge=1)] = 5
+    window_s: Seconds = 30.0
+    open_s: Seconds = 5.0
+    open_max_s: Seconds = 300.0
+    probe_timeout_s: Seconds = 30.0
+    close_after: Annotated[int, Field(ge=1)] = 2
+    eject_failures: Annotated[float, Field(gt=0, le=1)] = 0.85
+    eject_min_requests: Annotated[int, Field(ge=1)] = 10
+    eject_min_hosts: Annotated[int, Field(ge=2)] = 2
+    eject_deviation: Annotated[float, Field(gt=0)] = 1.9
+    eject_deviation_hosts: Annotated[int, Field(ge=3)] = 6
+    eject_s: Seconds = 30.0
+    eject_max_s: Seconds = 300.0
+    eject_max_share: Annotated[float, Field(ge=0, le=0.5)] = 0.5
+    slow_start_s: Annotated[float, Field(ge=0)] = 30.0
+    max_wait_s: Annotated[float, Field(ge=0)] = 10.0
+    """Where nobody is well and `on_exhausted` is `wait`."""
+
+
+class RetryConfig(Section):
+    """When the same instance is asked again, and the bounds of that."""
+
+    per_instance: Annotated[int, Field(ge=1, le=10)] = 2
+    """Sends of one request to one instance; 1 = never again."""
+    backoff_s: Seconds = 0.5
+    backoff_max_s: Seconds = 5.0
+    retry_after_max_s: Seconds = 60.0
+    budget_min: Annotated[int, Field(ge=0)] = 3
+    budget_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    throttle_tokens: Annotated[int, Field(ge=1)] = 10
 
 
 class GuestLimits(Section):
@@ -176,6 +223,8 @@ class Config(Section):
 
     layout: Literal["spear", "spearlet"] = "spear"
     default_policy: PolicyName | None = None
+    on_exhausted: Literal["wait", "panic", "fail"] = "wait"
+    """What becomes of a request for which nobody is well."""
     debug_raw: bool = False
     """Keep the backend's own JSON in `response.raw`."""
     credentials: tuple[Credential, ...] = ()
@@ -184,6 +233,8 @@ class Config(Section):
     routes: tuple[Route, ...] = ()
     tasks: tuple[TaskConfig, ...] = ()
     router: RouterLimits = RouterLimits()
+    health: HealthConfig = HealthConfig()
+    retries: RetryConfig = RetryConfig()
     guests: GuestLimits = GuestLimits()
     log: LogConfig = LogConfig()
     warnings: tuple[str, ...] = ()

@@ -15,9 +15,11 @@ from ._model import (
     Config,
     Credential,
     GuestLimits,
+    HealthConfig,
     InstanceConfig,
     LogConfig,
     Price,
+    RetryConfig,
     Route,
     RouteMatch,
     RouterLimits,
@@ -30,9 +32,30 @@ from ._references import check_references
 from ._report import Report, did_you_mean
 from ._sections import Table, build, durations, keys_of, only_known, table, tables
 
-POLICIES: Final = frozenset({"weighted_random", "round_robin", "weighted_round_robin", "least_inflight", "priority"})
+POLICIES: Final = frozenset(
+    {
+        "weighted_random", "round_robin", "weighted_round_robin", "least_inflight", "ewma_latency", "peak_ewma",
+        "consistent_hash", "priority", "cheapest",
+    }
+)  # fmt: skip
+_USED_BY: Final = {
+    "within_level": frozenset({"priority"}),
+    "spill": frozenset({"priority"}),
+    "tau": frozenset({"ewma_latency", "peak_ewma", "cheapest"}),
+    "hash_key": frozenset({"consistent_hash"}),
+    "load_bound": frozenset({"consistent_hash"}),
+}
+"""Of the options of a route, the policies that read them."""
 
 _DURATIONS = ("connect", "first_event", "idle", "total")
+_HEALTH_DURATIONS = ("window_s", "open_s", "open_max_s", "probe_timeout_s", "eject_s", "eject_max_s")
+_RETRY_DURATIONS = ("backoff_s", "backoff_max_s", "retry_after_max_s")
+_ORDERED = (
+    ("health", "open_s", "open_max_s"),
+    ("health", "eject_s", "eject_max_s"),
+    ("retries", "backoff_s", "backoff_max_s"),
+)
+_SCALARS = ("default_policy", "on_exhausted", "debug_raw")
 
 
 def read(document: Document, environ: Mapping[str, str]) -> Config:
@@ -44,8 +67,10 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
     used = {name for backend in backends if backend for name in backend.credentials}
     sections: Table = {
         "router": _limits(report, RouterLimits, top, "router", ("default_timeout_s",)),
-        "guests": _limits(report, GuestLimits, top, "guests", ("timeout_s",)),
-        "log": _limits(report, LogConfig, top, "log", ()),
+        "health": _limits(report, HealthConfig, top, "health", _HEALTH_DURATIONS, zero=("slow_start_s", "max_wait_s")),
+        "retries": _limits(report, RetryConfig, top, "retries", _RETRY_DURATIONS),
+        "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
+        "log": _limits(report, LogConfig, top, "log"),
         "credentials": [
             _credential(report, *each, document, environ, used) for each in _items(report, top, "credentials")
         ],
@@ -53,7 +78,9 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         "tasks": [_task(report, *each) for each in _items(report, top, "tasks")],
         "backends": backends,
     }
-    scalars = build(report, Config, {key: top[key] for key in ("default_policy", "debug_raw") if key in top}, path)
+    for key, low, high in _ORDERED:
+        _check_order(report, sections[key], ("spear", key), low, high)
+    scalars = build(report, Config, {key: top[key] for key in _SCALARS if key in top}, path)
     _policy(report, top, path, "default_policy")
     check_references(report, top, sections)
     if not top.get("backends"):
@@ -70,13 +97,22 @@ def _items(report: Report, top: Table, key: str) -> list[tuple[Path, Table]]:
     return list(tables(report, top, ("spear",), key))
 
 
-def _limits(report: Report, model: type[Any], top: Table, key: str, seconds: tuple[str, ...]) -> Any:
+def _limits(
+    report: Report, model: type[Any], top: Table, key: str, seconds: tuple[str, ...] = (), zero: tuple[str, ...] = ()
+) -> Any:
+    """`seconds` are durations; those in `zero` may be 0, too."""
     path = ("spear", key)
     values = only_known(report, table(report, top, ("spear",), key), path, keys_of(model))
-    values = durations(report, values, path, seconds, zero=model is GuestLimits)
+    values = durations(report, durations(report, values, path, seconds), path, zero, zero=True)
     if model is GuestLimits and values.get("timeout_s") == 0:
         values["timeout_s"] = None
     return build(report, model, values, path)
+
+
+def _check_order(report: Report, section: object, path: Path, low: str, high: str) -> None:
+    least, most = getattr(section, low, 0.0), getattr(section, high, 0.0)
+    if least > most:
+        report.add((*path, high), f"is {most:g}; expected at least {low}, which is {least:g}")
 
 
 def _credential(
@@ -180,15 +216,26 @@ def _route(report: Report, path: Path, values: Table) -> Route | None:
     if isinstance(values.get("allow_policies"), list):
         for index, name in enumerate(values["allow_policies"]):
             _check_policy(report, name, (*path, "allow_policies", index))
-    for key in ("allow_policies", "fallback"):
+    for key in ("allow_policies", "fallback", "hash_key"):
         _not_empty(report, values, path, key)
-    if "within_level" in values:
-        if values.get("policy") != "priority":
-            report.add((*path, "within_level"), 'has a meaning only beside policy = "priority"')
-        elif values["within_level"] == "priority":
-            report.add((*path, "within_level"), "is the policy that makes the levels; expected another one")
+    _options(report, values, path)
+    values = durations(report, values, path, ("tau",))
     route = build(report, Route, values, path)
     return route and route.model_copy(update={"origin": report.origin(path, Route.model_fields)})
+
+
+def _options(report: Report, values: Table, path: Path) -> None:
+    """An option that no policy of its route reads is a mistake, and so is not ignored."""
+    if values.get("within_level") == "priority":
+        report.add((*path, "within_level"), "is the policy that makes the levels; expected another one")
+    allowed = values.get("allow_policies")
+    named = [values.get("policy"), *(allowed if isinstance(allowed, list) else ())]
+    if "priority" in named:
+        named.append(values.get("within_level"))
+    for key, policies in _USED_BY.items():
+        if key in values and not any(isinstance(name, str) and name in policies for name in named):
+            beside = " or ".join(f'policy = "{name}"' for name in sorted(policies))
+            report.add((*path, key), f"has a meaning only beside {beside}")
 
 
 def _task(report: Report, path: Path, values: Table) -> TaskConfig | None:
@@ -216,11 +263,5 @@ def _policy(report: Report, values: Table, path: Path, key: str) -> None:
 def _check_policy(report: Report, name: object, path: Path) -> None:
     if not isinstance(name, str):
         return  # the model says so
-    if name in _later.POLICIES:
-        report.add(path, f"the policy {name} is not supported by this version; expected one of {_listed(POLICIES)}")
-    elif name not in POLICIES:
+    if name not in POLICIES:
         report.add(path, f"is no policy{did_you_mean(name, POLICIES)}")
-
-
-def _listed(names: Collection[str]) -> str:
-    return ", ".join(sorted(names))

@@ -2,18 +2,29 @@
 
     policies/    who of the candidates: one pure module for each policy
     _draws       the random numbers of one decision
+    _latency     how long an instance takes
     _instance    the live view of one configured instance
     _facts       what a decision may know of a request
+    _case        what the filter's steps read
+    _moment      those steps that depend on the moment
     _filter      the hard constraints, with reasons
     _routes      which route, hence which policy and fallback
     _decide      facts -> Plan
     _registry    a configuration -> Generation
+    _succession  a generation and the next one -> what starts, stays and leaves
     _explain     Plan -> Explanation
     _failures    what follows from which failure: the table
     _counts      what is counted
     _usage       tokens and costs, also where nobody said
+    _retry       backoff, throttle and budget of repetitions
+    health/      breakers, outlier ejection, slow start: pure state
+    _bell        rings when somebody may have recovered
     _desk        what outlives the router's actor
+    _respond     envelopes that it makes
+    _leg         one attempt, and a pause between two
+    _again       which instances one request may be sent to again
     _course      one request's attempts, without I/O
+    _pause       waiting between them
     _invoke      attempts for one answer
     _relay       attempts for a stream, up to the commit and after it
     _actor       the actor, and asking it
@@ -29,7 +40,6 @@ from ._actor import RouteStream as RouteStream
 from ._actor import invoke as invoke
 from ._actor import router_spec as router_spec
 from ._actor import stream as stream
-from ._course import failed_response as failed_response
 from ._decide import Plan as Plan
 from ._decide import decide as decide
 from ._desk import Desk as Desk
@@ -42,5 +52,8 @@ from ._facts import facts_of as facts_of
 from ._instance import Instance as Instance
 from ._registry import Generation as Generation
 from ._registry import build_generation as build_generation
+from ._respond import failed_response as failed_response
+from ._succession import Succession as Succession
+from ._succession import succeed as succeed
 from .policies import POLICIES as POLICIES
 from .policies import Memory as Memory

@@ -30,12 +30,13 @@ from spear.ir import (
 from spear.secrets import Redactor
 from spear.telemetry import get_logger
 
-from ._course import Course, failed_response
+from ._course import Course
 from ._decide import RETRY_HINT_MS
 from ._desk import Desk
 from ._explain import Explanation
 from ._invoke import run_invoke
 from ._relay import run_stream
+from ._respond import failed_response
 
 _log = get_logger("spear.router")
 _QUEUE_MARGIN_S: Final = 0.25
@@ -70,18 +71,22 @@ class Router(Actor[RouterMessage]):
         self.desk = desk
 
     async def handle(self, msg: RouterMessage, ctx: Context[RouterMessage]) -> ResponseEnvelope:
+        course: Course | None = None
         try:
-            return await run_invoke(Course(self.desk, msg.request, msg.arrived, ctx.deadline))
+            course = Course(self.desk, msg.request, msg.arrived, ctx.deadline)
+            return await run_invoke(course)
         except Exception as bug:  # noqa: BLE001 -- one request must not end the router; the log has the traceback
-            return failed_response(msg.request, self._incident(bug, msg.request))
+            return failed_response(msg.request, self._incident(bug, msg.request, course))
 
     async def handle_stream(self, msg: RouterMessage, out: Sink[StreamEvent], ctx: Context[RouterMessage]) -> None:
+        course: Course | None = None
         try:
-            await run_stream(Course(self.desk, msg.request, msg.arrived, ctx.deadline), out)
+            course = Course(self.desk, msg.request, msg.arrived, ctx.deadline)
+            await run_stream(course, out)
         except SpearError:
             raise
         except Exception as bug:  # noqa: BLE001 -- as above
-            raise InternalError(self._incident(bug, msg.request)) from None
+            raise InternalError(self._incident(bug, msg.request, course)) from None
 
     def explain(self, request: RequestEnvelope) -> Explanation:
         """What would be decided for `request` now. Sends nothing, changes nothing, never waits."""
@@ -90,7 +95,9 @@ class Router(Actor[RouterMessage]):
     def observe(self) -> Mapping[str, object]:
         return self.desk.observe()
 
-    def _incident(self, bug: Exception, request: RequestEnvelope) -> CanonicalError:
+    def _incident(self, bug: Exception, request: RequestEnvelope, course: Course | None) -> CanonicalError:
+        if course is not None:
+            course.abandoned()
         incident = uuid4().hex[:16]
         self.desk.counts.failed(ErrorCode.INTERNAL)
         redact = Redactor(

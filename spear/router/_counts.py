@@ -11,18 +11,28 @@ from ._instance import Instance
 
 
 class Counts:
-    __slots__ = ("attempts", "cancelled", "connect_retries", "errors", "fallbacks", "ok", "refused", "requests")
+    __slots__ = (
+        "attempts", "cancelled", "connect_retries", "errors", "fallbacks", "ok", "panics", "refused", "requests",
+        "retries", "retries_denied", "waited",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.requests = self.ok = self.cancelled = 0
         self.attempts = self.fallbacks = self.connect_retries = self.refused = 0
+        self.retries = self.retries_denied = self.waited = self.panics = 0
         self.errors: Counter[str] = Counter()
 
     def failed(self, code: ErrorCode) -> None:
         self.errors[code.value] += 1
 
-    def observe(self, instances: Iterable[Instance]) -> Mapping[str, object]:
-        """`requests` = ok + errors + cancelled + those still under way. `refused`: full mailboxes that were met."""
+    @property
+    def active(self) -> int:
+        """Requests under way."""
+        return self.requests - self.ok - self.cancelled - self.errors.total()
+
+    def observe(self, instances: Iterable[Instance], now: float) -> Mapping[str, object]:
+        """`requests` = ok + errors + cancelled + those still under way. `refused`: full mailboxes that were met.
+        `retries`: sends to the same instance again; `waited`: requests that waited for a recovery."""
         return {
             "requests": self.requests,
             "ok": self.ok,
@@ -31,12 +41,16 @@ class Counts:
             "attempts": self.attempts,
             "fallbacks": self.fallbacks,
             "connect_retries": self.connect_retries,
+            "retries": self.retries,
+            "retries_denied": self.retries_denied,
             "refused": self.refused,
-            "instances": {each.name: _observe(each) for each in instances},
+            "waited": self.waited,
+            "panics": self.panics,
+            "instances": {each.name: _observe(each, now) for each in instances},
         }
 
 
-def _observe(instance: Instance) -> Mapping[str, object]:
+def _observe(instance: Instance, now: float) -> Mapping[str, object]:
     return {
         "status": instance.reason or instance.status,
         "inflight": instance.inflight,
@@ -44,4 +58,6 @@ def _observe(instance: Instance) -> Mapping[str, object]:
         "sent": instance.sent,
         "failed": instance.failed,
         "refused": instance.refused,
+        "retry_tokens": round(instance.throttle.tokens, 1),
+        "health": instance.health.observe(now),
     }

@@ -1,27 +1,27 @@
 """The course of one request: which attempt comes next, what each came to, and how it ends. No I/O.
 
-At most `max_attempts` sends, each instance once, but for one free retry where nothing could be sent. An instance whose
-mailbox is full is passed over; that is no send. When nobody with the model is left, the route's fallback classes
-follow. The course ends exactly once, as ok, failed or cancelled.
+At most `max_attempts` sends: first each instance once, but for one free retry where nothing could be sent, then the
+same ones again after a backoff or what they asked for. An instance whose mailbox is full is passed over; that is no
+send. When nobody with the model is left, the route's fallback classes follow. When nobody is well, the course waits,
+panics or fails, as configured. It ends exactly once, as ok, failed or cancelled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Final
 
 import trio
 
 from actors import Ref
-from spear.backends import Answer, BackendMessage, Call
+from spear.backends import Answer, BackendMessage
 from spear.ir import (
     Attempt,
-    BackendInfo,
     CanonicalError,
     Clock,
     ErrorCode,
     Failure,
-    RealtimeRequest,
+    Operation,
     RequestEnvelope,
     ResponseEnvelope,
     Result,
@@ -30,61 +30,30 @@ from spear.ir import (
 )
 from spear.telemetry import get_logger
 
+from ._again import Again
 from ._decide import RETRY_HINT_MS, Plan
-from ._desk import Desk
+from ._desk import Desk, jitter_of
 from ._facts import facts_of
 from ._failures import Fault
 from ._instance import Instance
+from ._latency import Latency
+from ._leg import Leg, Outcome, Pause
+from ._respond import backend_info, failed_response, send_model
 from ._routes import find_route
 from ._usage import settle_usage
 
 _log = get_logger("spear.router")
-Outcome = Literal["ok", "failed", "refused", "superseded", "cancelled"]
-FIRST_EVENT_S: Final = 60.0
-"""The first-event clock where the configuration leaves it to the router."""
-
-
-class Leg:
-    """One attempt: at whom, with what, until when. Times on Trio's clock."""
-
-    __slots__ = ("call", "deadline", "first_event_at", "instance", "plan", "reason", "ref", "request", "started")
-
-    def __init__(
-        self,
-        plan: Plan,
-        instance: Instance,
-        ref: Ref[BackendMessage],
-        reason: str,
-        request: RequestEnvelope,
-        started: float,
-    ) -> None:
-        self.plan = plan
-        self.instance = instance
-        self.ref = ref
-        self.reason = reason
-        self.request = request
-        self.started = started
-        self.first_event_at: float | None = None
-
-    def limit(self, deadline: float, upstream: float) -> None:
-        """`deadline` is the request's; `upstream` is that of whoever asked, if it is earlier."""
-        timeouts = self.instance.config.timeouts
-        self.deadline = min(deadline, self.started + timeouts.total)
-        self.call = Call(
-            deadline=min(self.deadline, upstream),
-            connect=timeouts.connect,
-            first_event=timeouts.first_event or FIRST_EVENT_S,
-            idle=timeouts.idle,
-            key=self.instance.key(),
-        )
+_FAIR_S: Final = 1.0
+"""An attempt that was given less than this by its caller's deadline proves nothing about the instance; neither does one
+that was answering when the caller's time ran out."""
 
 
 class Course:
     """`arrived` and `upstream` (the asker's own deadline) are on Trio's clock."""
 
     __slots__ = (
-        "_again", "_classes", "_facts", "_last", "_left", "_nobody", "_plan", "_retried", "_tried", "_upstream",
-        "arrived", "attempts", "deadline", "desk", "generation", "request",
+        "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
+        "_plan", "_retried", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk", "generation", "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
@@ -97,21 +66,28 @@ class Course:
         self.deadline = arrived + timeout
         self.attempts: list[Attempt] = []
         self._facts = facts_of(request)
+        self._asked = [self._facts]  # of the class that is asked for, then of the fallback classes
         self._classes: Iterator[str] | None = None  # of the route's fallback, once it is needed
         self._left = limits.max_attempts
-        self._tried: set[str] = set()
-        self._again: Leg | None = None
+        self._tried: dict[str, Instance] = {}
+        self._again = Again(generation.config.retries)
+        self._free: Leg | None = None  # to be repeated at once
         self._retried = False
         self._plan: Plan | None = None  # the latest
         self._nobody: CanonicalError | None = None  # of the first decision that found nobody
         self._last: CanonicalError | None = None
+        self._give_up: float | None = None  # when it has waited long enough for somebody's recovery
+        self._hint_ms: int | None = None
+        self._out: set[Leg] = set()
         self._upstream = upstream
         desk.counts.requests += 1
 
     # --- forward ----------------------------------------------------------------------------------------
 
-    def next(self) -> Leg | None:
-        """The next attempt, or None: then `error` says why."""
+    def next(self) -> Leg | Pause | None:
+        """The next attempt, or a pause before it, or None: then `error` says why."""
+        if self.generation is not self.desk.generation:
+            self._move()
         now = trio.current_time()
         if now >= self.deadline:
             clock: Clock = "total" if self.attempts else "queue"
@@ -119,25 +95,27 @@ class Course:
                 ErrorCode.TIMEOUT, f"out of time ({clock})", clock=clock, operation=self.request.operation
             )
             return None
-        again, self._again = self._again, None
-        if again is not None and again.ref.status == "running":
+        free, self._free = self._free, None
+        if free is not None and free.ref.status == "running" and free.instance.health.reason(self._op, now) is None:
             self.desk.counts.connect_retries += 1
-            return self._leg(again.plan, again.instance, again.ref, "connect_retry", now)
+            return self._leg(free.plan, free.instance, free.ref, "connect_retry", now)
         if self._left == 0:
             return None
         plan = self._decide(now)
-        if plan.chosen is None or plan.chosen.ref is None:
-            return None
-        self._left -= 1
-        self._tried.add(plan.chosen.name)
-        reason = "fallback" if self.attempts else "chosen"
-        self.desk.counts.fallbacks += reason == "fallback"
-        return self._leg(plan, plan.chosen, plan.chosen.ref, reason, now)
+        if plan.chosen is not None:
+            reason = "fallback" if self.attempts else "chosen"
+            self.desk.counts.fallbacks += reason == "fallback"
+            return self._send(plan, reason, now)
+        return None if plan.refused else self._repeat(now) or self._exhausted(now)
+
+    @property
+    def _op(self) -> Operation:
+        return self.request.operation
 
     def _decide(self, now: float) -> Plan:
         """Each decision passes the whole filter again, less those that were tried."""
         while True:
-            plan = self._plan = self.desk.decide(self._facts, now, self._tried)
+            plan = self._plan = self.desk.decide(self._facts, now, self._tried.keys())
             if plan.chosen is not None:
                 return plan
             self._nobody = self._nobody or plan.error
@@ -150,11 +128,81 @@ class Course:
                 return plan
             # The class has a route of its own, which did not allow the request's policy.
             self._facts = self._facts._replace(model=model, policy=None, policy_options=())
+            self._asked.append(self._facts)
+
+    def _repeat(self, now: float) -> Leg | Pause | None:
+        """One that was tried already, through the whole filter again; the one that is due first."""
+        for repeat in self._again.waiting():
+            others = self.generation.by_name.keys() - {repeat.name}
+            plan = self.desk.decide(repeat.facts, now, others)
+            if plan.chosen is None:
+                continue
+            if repeat.due > now:
+                return self._pause(Pause(repeat.due))
+            if not self.desk.may_repeat(plan.chosen):
+                return None
+            self.desk.counts.retries += 1
+            return self._send(plan, "retry", now)
+        return None
+
+    def _exhausted(self, now: float) -> Leg | Pause | None:
+        """Nobody is admissible. Where that is because nobody is well, what the host has configured."""
+        config, spent = self.generation.config, self._again.spent
+        unwell = [plan for facts in self._asked if (plan := self.desk.peek(facts, now, spent)).recovery is not None]
+        if not unwell:
+            return None
+        first = min(unwell, key=lambda plan: plan.recovery or 0.0)
+        assert first.error is not None
+        assert first.recovery is not None
+        self._nobody, self._hint_ms = first.error, first.error.retry_after_ms
+        if config.on_exhausted == "panic":
+            plan = self.desk.decide(first.facts, now, self._tried.keys() | spent, panic=True)
+            self.desk.counts.panics += plan.chosen is not None
+            return None if plan.chosen is None else self._send(plan, "panic", now)
+        if config.on_exhausted == "fail":
+            return None
+        if self._give_up is None:
+            self._give_up = now + config.health.max_wait_s
+            self.desk.counts.waited += 1
+        if first.recovery >= self.deadline or first.recovery > self._give_up:
+            return None
+        return self._pause(Pause(first.recovery, self.desk.bell))
+
+    def _pause(self, pause: Pause) -> Pause | None:
+        """Afterwards everything is looked at anew, from the class that is asked for. None where so many pause already
+        that the router would have no room left for those that need not."""
+        if self.desk.pausing >= max(1, self.generation.config.router.max_requests // 2):
+            return None
+        self._facts, self._classes = self._asked[0], None
+        del self._asked[1:]
+        return pause
+
+    def _send(self, plan: Plan, reason: str, now: float) -> Leg | None:
+        instance = plan.chosen
+        if instance is None or instance.ref is None:
+            return None
+        self._left -= 1
+        self._tried[instance.name] = instance
+        leg = self._leg(plan, instance, instance.ref, reason, now)
+        self._again.sent(instance.name)
+        return leg
+
+    def _move(self) -> None:
+        """The configuration was reloaded since: what follows is the new generation's to decide. An instance that was
+        replaced is another one, which was not tried. Attempts left and deadline stay."""
+        self.generation = self.desk.generation
+        by_name = self.generation.by_name
+        gone = {name for name, each in self._tried.items() if by_name.get(name) is not each}
+        self._tried = {name: each for name, each in self._tried.items() if name not in gone}
+        self._again.move(self.generation.config.retries, gone)
 
     def _leg(self, plan: Plan, instance: Instance, ref: Ref[BackendMessage], reason: str, now: float) -> Leg:
-        request = send_model(self.request, instance.own_model or self._facts.model)
-        leg = Leg(plan, instance, ref, reason, request, now)
+        request = send_model(self.request, instance.own_model or plan.facts.model)
+        leg = Leg(plan, instance, ref, reason, request, now, self.desk.begin(plan, now))
         leg.limit(self.deadline, self._upstream)
+        if self._again.begun:
+            self.desk.budget.take(leg)
+        self._out.add(leg)
         self.desk.counts.attempts += 1
         instance.sent += 1
         return leg
@@ -165,23 +213,40 @@ class Course:
         message = f"backend {leg.instance.name} took too long ({clock})"
         return Fault(make_error(ErrorCode.TIMEOUT, message, clock=clock), Failure.SERVER)
 
+    def committed(self, leg: Leg) -> None:
+        """A stream has its first content: this is its time, however long it goes on."""
+        now = leg.first_event_at = trio.current_time()
+        self._answered_in_time(leg, now)
+        self.desk.judge(leg.plan, leg.trial, "proved", now)
+
     def failed(self, leg: Leg, fault: Fault) -> bool:
         """Record it; True where another attempt may follow."""
-        self._record(leg, "failed", trio.current_time(), fault.error.code)
-        leg.instance.failed += 1
+        now, rule, instance = trio.current_time(), fault.rule, leg.instance
+        self._record(leg, "failed", now, fault.error.code)
+        instance.failed += 1
         self.desk.settle(leg.plan, fault)
+        out_of_time = fault.error.code is ErrorCode.TIMEOUT and now >= self.deadline
+        hasty = out_of_time and (now - leg.started < _FAIR_S or leg.first_event_at is not None)
+        self.desk.judge(leg.plan, leg.trial, "failed" if rule.counts and not hasty else "neutral", now)
+        if (rule.counts or rule.same_instance != "no") and not hasty:
+            instance.throttle.failed()
+        self._again.failed(instance.name, leg.plan.facts, fault, now, self.deadline, jitter_of(leg.plan))
         self._last = fault.error
-        rule = fault.rule
+        if rule.another_instance:  # otherwise it is the request's, and says nothing of the instance
+            self._latency(leg).failed((leg.first_event_at or now) - leg.started, now)
         # A connect that timed out has had its time; a refused or reset one is worth the one free retry.
         free = rule.free_retry and not fault.actor_gone and fault.error.code is not ErrorCode.TIMEOUT
         if free and not self._retried:
             self._retried = True
-            self._again = leg
+            self._free = leg
         return rule.another_instance
 
     def refused(self, leg: Leg) -> None:
         """Its mailbox was full: nothing was sent, the next candidate follows."""
-        self._record(leg, "refused", trio.current_time(), ErrorCode.OVERLOADED)
+        now = trio.current_time()
+        self._record(leg, "refused", now, ErrorCode.OVERLOADED)
+        self.desk.judge(leg.plan, leg.trial, "neutral", now)
+        self._again.refused(leg.instance.name)
         leg.instance.refused += 1
         self.desk.counts.refused += 1
         if leg.reason != "connect_retry":
@@ -189,18 +254,35 @@ class Course:
 
     def left(self, leg: Leg) -> None:
         """The caller went away during this attempt."""
-        self._record(leg, "cancelled", trio.current_time())
+        now = trio.current_time()
+        self._record(leg, "cancelled", now)
+        self.desk.judge(leg.plan, leg.trial, "neutral", now)
+        if not leg.timed:
+            self._latency(leg).given_up(now - leg.started, now)
         self.desk.counts.cancelled += 1
+
+    def left_between(self) -> None:
+        """The caller went away during a pause."""
+        self.desk.counts.cancelled += 1
+
+    def abandoned(self) -> None:
+        """A bug of ours ended the request: what its attempts hold is given back."""
+        for leg in self._out:
+            self.desk.budget.give_back(leg)
+            self.desk.judge(leg.plan, leg.trial, "neutral", trio.current_time())
 
     def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
         now = trio.current_time()
         self._record(leg, "ok", now)
+        self._answered_in_time(leg, now)
+        self.desk.judge(leg.plan, leg.trial, "succeeded", now)
+        leg.instance.throttle.succeeded()
         self.desk.counts.ok += 1
         usage = settle_usage(answer.usage, leg.plan.facts, answer.payload, leg.instance.config.price)
         return ResponseEnvelope(
             request_id=self.request.request_id,
             operation=self.request.operation,
-            backend=self._info(leg, answer, now),
+            backend=backend_info(leg, answer, self.arrived, now, self.attempts, self.generation.number),
             result=Result(payload=answer.payload),
             usage=usage,
             raw=answer.raw if self.generation.config.debug_raw else None,
@@ -221,6 +303,8 @@ class Course:
         if last is not None:
             update["candidates_checked"] = tuple(self.generation.by_name)
             update["rejected_reasons"] = {} if self._plan is None else self._plan.rejected
+            if error.retry_after_ms is None and self._hint_ms is not None:
+                update["retry_after_ms"] = self._hint_ms
         return error.model_copy(update=update)
 
     def ended(self, error: CanonicalError) -> None:
@@ -244,7 +328,17 @@ class Course:
         """What a broken stream used: what the backend said, else what passed through."""
         return settle_usage(usage or Usage(), leg.plan.facts, chars, leg.instance.config.price)
 
+    def _answered_in_time(self, leg: Leg, now: float) -> None:
+        if not leg.timed:
+            leg.timed = True
+            self._latency(leg).answered(now - leg.started, now)
+
+    def _latency(self, leg: Leg) -> Latency:
+        return leg.instance.latency(leg.plan.facts.timing)
+
     def _record(self, leg: Leg, outcome: Outcome, now: float, code: ErrorCode | None = None) -> None:
+        self._out.discard(leg)
+        self.desk.budget.give_back(leg)
         self.attempts.append(
             Attempt(
                 backend=leg.instance.name,
@@ -256,33 +350,3 @@ class Course:
                 error_code=code,
             )
         )
-
-    def _info(self, leg: Leg, answer: Answer, now: float) -> BackendInfo:
-        first = leg.first_event_at
-        return BackendInfo(
-            name=leg.instance.name,
-            kind=leg.instance.kind_name,
-            model=answer.model or leg.request.model,
-            latency_ms=max(0.0, (now - self.arrived) * 1000),
-            first_event_ms=None if first is None else max(0.0, (first - self.arrived) * 1000),
-            attempts=tuple(self.attempts),
-            degraded=answer.degraded,
-            generation=self.generation.number,
-        )
-
-
-def failed_response(request: RequestEnvelope, error: CanonicalError) -> ResponseEnvelope:
-    return ResponseEnvelope(request_id=request.request_id, operation=request.operation, result=Result(error=error))
-
-
-def send_model(request: RequestEnvelope, model: str) -> RequestEnvelope:
-    """`request` asking for `model`, the backend's own name for it."""
-    payload = request.payload
-    if payload.model == model:
-        return request
-    changed: object
-    if isinstance(payload, RealtimeRequest):
-        changed = payload.model_copy(update={"session": payload.session.model_copy(update={"model": model})})
-    else:
-        changed = payload.model_copy(update={"model": model})
-    return request.model_copy(update={"payload": changed})

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from math import ceil
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from spear.ir import CanonicalError, ErrorCode, invalid_request, make_error
 
+from ._case import Case
 from ._draws import Draws
 from ._facts import Facts
-from ._filter import Case, Filtered, admit
+from ._filter import Filtered, admit
 from ._instance import Instance
 from ._routes import Route, find_route
+from .health import BREAKER_OPEN, EJECTED, HALF_OPEN
 from .policies import POLICIES, Change, Choice, Memory
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ RETRY_HINT_MS: Final = 1000
 """When to ask again, where nothing better is known."""
 _NAMES_SHOWN: Final = 8
 _NOBODY: Final[frozenset[str]] = frozenset()
+_UNWELL: Final = frozenset({BREAKER_OPEN, HALF_OPEN, EJECTED})
 
 
 class Plan(NamedTuple):
@@ -45,6 +49,8 @@ class Plan(NamedTuple):
     error: CanonicalError | None = None
     refused: bool = False
     """The request asks for what it may not have; no other model class makes that right."""
+    recovery: float | None = None
+    """Where nobody was left because nobody is well: when to look again, on Trio's clock."""
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -71,9 +77,10 @@ def decide(
     now: float,
     *,
     exclude: AbstractSet[str] = _NOBODY,
+    panic: bool = False,
 ) -> tuple[Plan, Change | None]:
     """A plan, and what the policy's memory is to become. `exclude` names instances that were tried already. `now` is
-    Trio's clock."""
+    Trio's clock. `panic` makes candidates of those that are unwell, where nobody is well."""
     route = find_route(generation.routes, facts)
     policy = facts.policy or route.policy_for(facts.operation)
     refusal = None
@@ -85,22 +92,39 @@ def decide(
         return Plan(generation.number, seed, facts, policy, (), {}, error=refusal, refused=True), None
     task = None if facts.task_id is None else generation.tasks.get(facts.task_id)
     remembered = generation.remembered if instances is generation.instances else None
-    found = admit(instances, Case(facts, task, exclude), remembered)
+    found = admit(instances, Case(facts, task, exclude, now, seed, panic), remembered)
     if found.code is not None:
-        error = _nobody(generation, facts, found)
-        return Plan(generation.number, seed, facts, policy, (), found.rejected, error=error), None
+        recovery = _recovery(instances, facts, found, now)
+        error = _nobody(generation, facts, found, None if recovery is None else recovery - now)
+        return Plan(generation.number, seed, facts, policy, (), found.rejected, error=error, recovery=recovery), None
     candidates, note = found.candidates, ""
     if facts.preferred_backends or facts.preferred_features:
         candidates, note = _prefer(candidates, facts)
-    name = f"{policy}/{route.options.within_level}" if policy == "priority" else policy
+    options, name = route.options, policy
+    if policy == "priority":
+        name = f"{policy}/{options.spill}/{options.within_level}"
+        if options.spill == "proportional":
+            options = options._replace(standing=_standing(found, candidates, facts, exclude))
     key = (name, tuple([each.index for each in candidates]))
-    choice = POLICIES[policy].choose(candidates, facts, memory.get(key), Draws(seed), now, route.options)
+    choice = POLICIES[policy].choose(candidates, facts, memory.get(key), Draws(seed), now, options)
     change = None if choice.state is None else Change(key, choice.state)
     chosen = candidates[choice.position]
     note = choice.note if not note else f"{note}; {choice.note}" if choice.note else note
     return Plan(
         generation.number, seed, facts, policy, candidates, found.rejected, chosen, choice, change, note
     ), change
+
+
+def _standing(
+    found: Filtered, candidates: Sequence[Instance], facts: Facts, exclude: AbstractSet[str]
+) -> Mapping[int, int]:
+    """By level, the weight of all that could be candidates if they were up and had room."""
+    able = found.able if candidates is found.candidates else _prefer(found.able, facts)[0]
+    standing: dict[int, int] = {}
+    for each in able:
+        if each.name not in exclude:
+            standing[each.priority] = standing.get(each.priority, 0) + each.weight
+    return standing
 
 
 def _prefer(candidates: Sequence[Instance], facts: Facts) -> tuple[Sequence[Instance], str]:
@@ -139,8 +163,17 @@ def _refuse_backend(generation: Generation, name: str, facts: Facts) -> Canonica
     return make_error(ErrorCode.BACKEND_NOT_ENABLED, message, operation=facts.operation)
 
 
-def _nobody(generation: Generation, facts: Facts, found: Filtered) -> CanonicalError:
+def _recovery(instances: Sequence[Instance], facts: Facts, found: Filtered, now: float) -> float | None:
+    """When the first of those recovers that were the last to be taken out."""
+    if found.step != "health":
+        return None
+    unwell = [each for each in instances if found.rejected.get(each.name) in _UNWELL]
+    return min((each.health.recovers_at(facts.operation, now) for each in unwell), default=None)
+
+
+def _nobody(generation: Generation, facts: Facts, found: Filtered, recovers_in: float | None) -> CanonicalError:
     assert found.code is not None
+    hint = RETRY_HINT_MS if recovers_in is None else ceil(recovers_in * 1000)
     unavailable = found.code in (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.OVERLOADED)
     return make_error(
         found.code,
@@ -149,7 +182,7 @@ def _nobody(generation: Generation, facts: Facts, found: Filtered) -> CanonicalE
         required=(facts.operation.value, *facts.ops, *facts.features, *facts.transports),
         candidates_checked=tuple(generation.by_name),
         rejected_reasons=found.rejected,
-        retry_after_ms=RETRY_HINT_MS if unavailable else None,
+        retry_after_ms=hint if unavailable else None,
     )
 
 

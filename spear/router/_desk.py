@@ -8,41 +8,100 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from random import Random
+from typing import Final
 
 import trio
 
 from spear.ir import RequestEnvelope
 
+from ._bell import Bell
 from ._counts import Counts
 from ._decide import Plan, decide
+from ._draws import Draws
 from ._explain import Explanation, explain
 from ._facts import Facts, facts_of
 from ._failures import Fault
+from ._instance import Instance
 from ._registry import Generation
+from ._retry import Budget, jitter
+from ._routes import taus_of
+from ._succession import Succession
+from .health import Trial, Verdict, form_groups
 from .policies import POLICIES, Change, Memory
 
+_JITTER_SALT: Final = 0x6A697474
 _NOBODY: frozenset[str] = frozenset()
 
 
 class Desk:
     """`rng` gives the seed of each decision; seed it to make a run repeatable."""
 
-    __slots__ = ("_memory", "_rng", "counts", "generation")
+    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "pausing")
 
     def __init__(self, generation: Generation, *, rng: Random | None = None) -> None:
         self.generation = generation
+        form_groups(generation.instances, generation.config.health)
         self.counts = Counts()
         self._memory = Memory()
         self._rng = rng or Random()
+        self.bell = Bell()
+        self.budget = Budget()
+        self.pausing = 0
+        """Requests that wait between attempts."""
 
-    def decide(self, facts: Facts, now: float, exclude: AbstractSet[str] = _NOBODY) -> Plan:
+    def switch(self, succession: Succession) -> None:
+        """From here on the new generation holds; whoever it needs has been started. Decisions of requests that are
+        under way are made by it, too, and those that wait for somebody's recovery look again."""
+        for instance, own in succession.adjusted:
+            instance.adjust(own)
+        for instance in succession.leaving:
+            instance.health.group = None
+        generation = self.generation = succession.generation
+        config, taus = generation.config, taus_of(generation.config)
+        for instance in generation.instances:
+            instance.tune(config.health, config.retries, taus)
+        form_groups(generation.instances, config.health)
+        self.bell.ring()
+
+    def decide(self, facts: Facts, now: float, exclude: AbstractSet[str] = _NOBODY, *, panic: bool = False) -> Plan:
         """Decide for real: the policy remembers it."""
         generation = self.generation
         seed = self._rng.getrandbits(64)
-        plan, change = decide(generation, generation.instances, facts, self._memory, seed, now, exclude=exclude)
+        plan, change = decide(
+            generation, generation.instances, facts, self._memory, seed, now, exclude=exclude, panic=panic
+        )
         if change is not None:
             self._memory.apply(change)
         return plan
+
+    def peek(self, facts: Facts, now: float, exclude: AbstractSet[str]) -> Plan:
+        """What there would be to decide: nothing remembers it."""
+        generation = self.generation
+        return decide(generation, generation.instances, facts, self._memory, 0, now, exclude=exclude)[0]
+
+    def begin(self, plan: Plan, now: float) -> Trial | None:
+        """The choice of `plan` is sent a request."""
+        if plan.chosen is None:
+            return None
+        health = plan.chosen.health
+        return health.begin(
+            plan.facts.operation, now, 1.0 if health.quiet else jitter_of(plan)
+        )  # only a probe needs it
+
+    def judge(self, plan: Plan, trial: Trial | None, verdict: Verdict, now: float) -> None:
+        """What that came to."""
+        if trial is None or plan.chosen is None:
+            return
+        plan.chosen.health.settle(trial, verdict, now, jitter_of(plan) if verdict == "failed" else 1.0)
+        if trial.probe:
+            self.bell.ring()
+
+    def may_repeat(self, instance: Instance) -> bool:
+        """Whether a request may be sent to `instance` once more, by its throttle and the budget of all."""
+        active = self.counts.active
+        allowed = instance.throttle.allows and self.budget.allows(active, self.generation.config.retries)
+        self.counts.retries_denied += not allowed
+        return allowed
 
     def settle(self, plan: Plan, fault: Fault) -> None:
         """Let the policy of `plan` know that its choice failed."""
@@ -67,5 +126,10 @@ class Desk:
     def observe(self) -> Mapping[str, object]:
         return {
             "generation": self.generation.number,
-            **self.counts.observe(self.generation.instances),
+            **self.counts.observe(self.generation.instances, trio.current_time()),
         }
+
+
+def jitter_of(plan: Plan) -> float:
+    """Drawn from the decision's own seed, so that it repeats with it."""
+    return jitter(Draws(plan.seed ^ _JITTER_SALT).random())

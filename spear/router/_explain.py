@@ -10,6 +10,8 @@ from spear.ir import CanonicalError, Json
 
 from ._decide import Plan
 from ._instance import Instance
+from ._latency import Estimate
+from ._routes import find_route
 
 if TYPE_CHECKING:
     from ._registry import Generation
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """One instance as the decision saw it. `rejected` is the reason, None for a candidate; `rank` counts from 1."""
+    """One instance as the decision saw it. `rejected` is the reason, None for a candidate; `rank` counts from 1.
+    `latency_ms` is what such calls have lately taken in the mean, None where nothing is known."""
 
     backend: str
     kind: str
@@ -29,6 +32,7 @@ class Considered:
     rejected: str | None
     score: float | None
     rank: int | None
+    latency_ms: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ COLUMNS: Final = ("backend", "kind", "model", "state", "score", "weight", "prior
 def explain(generation: Generation, plan: Plan, request_id: str) -> Explanation:
     """Copies what the plan refers to, as it is now."""
     facts = plan.facts
+    tau = find_route(generation.routes, facts).options.tau
     ranks = {name: rank for rank, name in enumerate(plan.order, 1)}
     scores: dict[str, float | None] = {}
     if plan.choice is not None:
@@ -82,7 +87,13 @@ def explain(generation: Generation, plan: Plan, request_id: str) -> Explanation:
         chosen=None if plan.chosen is None else plan.chosen.name,
         note=plan.note,
         candidates=tuple(
-            _consider(each, _why_not(each, plan, ranks), scores.get(each.name), ranks.get(each.name))
+            _consider(
+                each,
+                _why_not(each, plan, ranks),
+                scores.get(each.name),
+                ranks.get(each.name),
+                each.estimate(facts.timing, tau),
+            )
             for each in generation.instances
         ),
         error=plan.error,
@@ -98,7 +109,9 @@ def _why_not(instance: Instance, plan: Plan, ranks: dict[str, int]) -> str | Non
     return "not_considered" if plan.error is not None else "not_preferred"
 
 
-def _consider(instance: Instance, rejected: str | None, score: float | None, rank: int | None) -> Considered:
+def _consider(
+    instance: Instance, rejected: str | None, score: float | None, rank: int | None, estimate: Estimate | None
+) -> Considered:
     return Considered(
         backend=instance.name,
         kind=instance.kind_name,
@@ -110,4 +123,5 @@ def _consider(instance: Instance, rejected: str | None, score: float | None, ran
         rejected=rejected,
         score=score,
         rank=rank,
+        latency_ms=None if estimate is None else round(estimate.mean * 1000, 3),
     )

@@ -1,7 +1,7 @@
 """What a decision may look at: the facts of a request, never its content.
 
 Sizes are estimates made for limits and budgets: a token is taken to be four characters, text counts one byte a
-character. The affinity key stands here only as a hash.
+character. The keys that requests can be kept together by stand here only as hashes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from spear.ir import (
     ChatMessage,
     ChatRequest,
     EmbeddingsRequest,
+    Feature,
     ImagePart,
     ImageRequest,
     InlineMedia,
@@ -28,8 +29,11 @@ from spear.ir import (
     TextToSpeechRequest,
 )
 
+from ._latency import Timing
+
 _CHARS_PER_TOKEN: Final = 4
 _PREFIX_CHARS: Final = 1024
+_STREAM: Final = Feature.STREAM.value
 
 
 class Sizes(NamedTuple):
@@ -44,6 +48,14 @@ class Sizes(NamedTuple):
     size: int = 0
     format: str | None = None
     voice: str | None = None
+
+
+class Affinity(NamedTuple):
+    """What requests can be kept together by, each as a hash: the session, the task, the prompt's beginning."""
+
+    session: int | None = None
+    task: int | None = None
+    prompt: int | None = None
 
 
 class Facts(NamedTuple):
@@ -65,8 +77,12 @@ class Facts(NamedTuple):
     """Estimated."""
     tokens: int
     """Estimated, input and the most that was allowed for the output."""
-    affinity: int | None
-    """A hash of the session, else of the task, else of the prompt's beginning."""
+    affinity: Affinity
+
+    @property
+    def timing(self) -> Timing:
+        """Whose times this request's are to be compared with."""
+        return self.operation, _STREAM in self.features
 
     @property
     def payload_bytes(self) -> int:
@@ -179,10 +195,17 @@ def _longer_side(size: str | None) -> int:
     return max(map(int, numbers)) if all(each.isascii() and each.isdigit() for each in numbers) else 0
 
 
-def _affinity(request: RequestEnvelope) -> int | None:
-    key = request.meta.session_id or request.task_id
-    if key is None and isinstance(request.payload, ChatRequest) and request.payload.messages:
-        key = request.payload.messages[0].text()[:_PREFIX_CHARS]
-    if not key:
-        return None
-    return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+def _affinity(request: RequestEnvelope) -> Affinity:
+    prompt = None
+    if isinstance(request.payload, ChatRequest) and request.payload.messages:
+        prompt = request.payload.messages[0].text()[:_PREFIX_CHARS]
+    return Affinity(_hashed(request.meta.session_id), _hashed(request.task_id), _hashed(prompt))
+
+
+def _hashed(key: str | None) -> int | None:
+    return hash_name(key) if key else None
+
+
+def hash_name(name: str) -> int:
+    """64 bits, the same in every process."""
+    return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

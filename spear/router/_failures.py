@@ -1,7 +1,7 @@
 """What follows from a failure, by class: one table for everything that reacts to one.
 
-The attempt loop reads `another_instance`, `free_retry` and `counts`; `same_instance` and `key` are what a loop with
-backoff and a key pool go by, and `breaker` is a breaker's column. Nothing anywhere else decides by class.
+The attempt loop reads `another_instance`, `free_retry` and `same_instance`, policies and breakers `counts`; `key` is
+what a key pool goes by. Nothing anywhere else decides by class.
 """
 
 from __future__ import annotations

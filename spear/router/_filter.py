@@ -15,37 +15,28 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
-from spear.config import TaskConfig
 from spear.ir import ErrorCode, Limits
 
+from ._case import Case, Instances, Reject, keep
 from ._facts import Facts
-from ._instance import Instance
-
-_Reject = dict[str, str]
-_Instances = Sequence[Instance]
-
-
-class Case(NamedTuple):
-    """What the steps read beside the instances."""
-
-    facts: Facts
-    task: TaskConfig | None
-    tried: AbstractSet[str]
+from ._moment import admission, health, slow_start, untried
 
 
 class Filtered(NamedTuple):
-    """`code` and `step` are those of the step that left nobody; None where candidates are left."""
+    """`code` and `step` are those of the step that left nobody; None where candidates are left. `able`: those whom
+    only the moment kept out are among them."""
 
-    candidates: _Instances
+    candidates: Instances
     rejected: Mapping[str, str]
     code: ErrorCode | None = None
     step: str | None = None
+    able: Instances = ()
 
 
 class _Step(NamedTuple):
     name: str
     code: ErrorCode
-    sift: Callable[[_Instances, Case, _Reject], _Instances]
+    sift: Callable[[Instances, Case, Reject], Instances]
 
 
 class Remembered:
@@ -53,7 +44,7 @@ class Remembered:
 
     __slots__ = ("_found", "_most", "usable")
 
-    def __init__(self, instances: _Instances, most: int = 256) -> None:
+    def __init__(self, instances: Instances, most: int = 256) -> None:
         self.usable = not any(each.checks_limits for each in instances)
         self._found: OrderedDict[object, Filtered] = OrderedDict()
         self._most = most
@@ -73,16 +64,16 @@ class Remembered:
             self._found.popitem(last=False)
 
 
-def admit(instances: _Instances, case: Case, remembered: Remembered | None = None) -> Filtered:
+def admit(instances: Instances, case: Case, remembered: Remembered | None = None) -> Filtered:
     """`remembered` is for these very instances."""
     lasting = _lasting(instances, case, remembered)
     if lasting.code is not None:
         return lasting
     rejected = dict(lasting.rejected)
-    return _run(_NOW, lasting.candidates, case, rejected)
+    return _run(_NOW, lasting.candidates, case, rejected)._replace(able=lasting.candidates)
 
 
-def _lasting(instances: _Instances, case: Case, remembered: Remembered | None) -> Filtered:
+def _lasting(instances: Instances, case: Case, remembered: Remembered | None) -> Filtered:
     if remembered is None or not remembered.usable:
         return _run(_LASTING, instances, case, {})
     facts = case.facts
@@ -97,7 +88,7 @@ def _lasting(instances: _Instances, case: Case, remembered: Remembered | None) -
     return found
 
 
-def _run(steps: Sequence[_Step], left: _Instances, case: Case, rejected: _Reject) -> Filtered:
+def _run(steps: Sequence[_Step], left: Instances, case: Case, rejected: Reject) -> Filtered:
     for step in steps:
         left = step.sift(left, case, rejected)
         if not left:
@@ -105,27 +96,16 @@ def _run(steps: Sequence[_Step], left: _Instances, case: Case, rejected: _Reject
     return Filtered(left, rejected)
 
 
-def _keep(left: _Instances, rejected: _Reject, reason_of: Callable[[Instance], str | None]) -> _Instances:
-    kept = []
-    for instance in left:
-        reason = reason_of(instance)
-        if reason is None:
-            kept.append(instance)
-        else:
-            rejected[instance.name] = reason
-    return kept
-
-
-def _keep_named(left: _Instances, rejected: _Reject, names: Iterable[str], reason: str) -> _Instances:
+def _keep_named(left: Instances, rejected: Reject, names: Iterable[str], reason: str) -> Instances:
     wanted = frozenset(names)
-    return _keep(left, rejected, lambda each: None if each.name in wanted else reason)
+    return keep(left, rejected, lambda each: None if each.name in wanted else reason)
 
 
-def _configured(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
-    return _keep(left, rejected, lambda each: each.reason)
+def _configured(left: Instances, case: Case, rejected: Reject) -> Instances:
+    return keep(left, rejected, lambda each: each.reason)
 
 
-def _operation(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
+def _operation(left: Instances, case: Case, rejected: Reject) -> Instances:
     operation = case.facts.operation
     kept = []
     for each in left:
@@ -135,19 +115,19 @@ def _operation(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
             rejected[each.name] = f"operation:{operation.value}"
     if not case.facts.ops:
         return kept
-    return _keep(kept, rejected, lambda each: _missing("operation", case.facts.ops, each.ops))
+    return keep(kept, rejected, lambda each: _missing("operation", case.facts.ops, each.ops))
 
 
-def _capabilities(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
+def _capabilities(left: Instances, case: Case, rejected: Reject) -> Instances:
     facts = case.facts
     if facts.features:
-        left = _keep(left, rejected, lambda each: _missing("feature", facts.features, each.features))
+        left = keep(left, rejected, lambda each: _missing("feature", facts.features, each.features))
     if facts.transports:
         wanted = frozenset(facts.transports)
         reason = f"transport:{'|'.join(facts.transports)}"
-        left = _keep(left, rejected, lambda each: None if wanted & each.transports else reason)
+        left = keep(left, rejected, lambda each: None if wanted & each.transports else reason)
     if any(each.checks_limits for each in left):
-        left = _keep(left, rejected, lambda each: _limit(facts, each.capabilities.limits))
+        left = keep(left, rejected, lambda each: _limit(facts, each.capabilities.limits))
     return left
 
 
@@ -180,7 +160,7 @@ def _limit(facts: Facts, limits: Limits) -> str | None:
     return None
 
 
-def _lists(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
+def _lists(left: Instances, case: Case, rejected: Reject) -> Instances:
     facts = case.facts
     if facts.backend is not None:
         left = _keep_named(left, rejected, (facts.backend,), "not_the_named_backend")
@@ -188,57 +168,27 @@ def _lists(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
         left = _keep_named(left, rejected, facts.allowlist, "not_in_allowlist")
     if facts.denylist:
         denied = frozenset(facts.denylist)
-        left = _keep(left, rejected, lambda each: "in_denylist" if each.name in denied else None)
+        left = keep(left, rejected, lambda each: "in_denylist" if each.name in denied else None)
     return left
 
 
-def _rights(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
+def _rights(left: Instances, case: Case, rejected: Reject) -> Instances:
     """What the task may do. The egress policy has judged the instances when the configuration was loaded."""
     task = case.task
     if task is None:
         return left
     if task.allow_operations is not None and case.facts.operation not in task.allow_operations:
-        return _keep(left, rejected, lambda each: "task_operation_not_allowed")
+        return keep(left, rejected, lambda each: "task_operation_not_allowed")
     if task.allow_backends is not None:
         return _keep_named(left, rejected, task.allow_backends, "task_backend_not_allowed")
     return left
 
 
-def _binding(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
+def _binding(left: Instances, case: Case, rejected: Reject) -> Instances:
     model = case.facts.model
     if not model or not any(each.answers_to for each in left):
         return left
-    return _keep(left, rejected, lambda each: None if model in each.answers_to else "model_mismatch")
-
-
-def _untried(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
-    if not case.tried:
-        return left
-    return _keep(left, rejected, lambda each: "already_tried" if each.name in case.tried else None)
-
-
-def _health(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
-    kept = []
-    for each in left:
-        ref = each.ref
-        if each.weight == 0:
-            rejected[each.name] = "drained"
-        elif ref is None or ref.status != "running":
-            rejected[each.name] = f"actor:{each.status}"
-        else:
-            kept.append(each)
-    return kept
-
-
-def _admission(left: _Instances, case: Case, rejected: _Reject) -> _Instances:
-    kept = []
-    for each in left:
-        load = each.load if each.lingers else len(each.turns)
-        if load < each.room:
-            kept.append(each)
-        else:
-            rejected[each.name] = "full"
-    return kept
+    return keep(left, rejected, lambda each: None if model in each.answers_to else "model_mismatch")
 
 
 _NOBODY, _MISSING = ErrorCode.NO_CANDIDATE_BACKEND, ErrorCode.MISSING_CAPABILITIES
@@ -252,7 +202,8 @@ _LASTING: Final = (
     _Step("binding", _NOBODY, _binding),
 )
 _NOW: Final = (
-    _Step("untried", ErrorCode.BACKEND_UNAVAILABLE, _untried),
-    _Step("health", ErrorCode.BACKEND_UNAVAILABLE, _health),
-    _Step("admission", ErrorCode.OVERLOADED, _admission),
+    _Step("untried", ErrorCode.BACKEND_UNAVAILABLE, untried),
+    _Step("health", ErrorCode.BACKEND_UNAVAILABLE, health),
+    _Step("admission", ErrorCode.OVERLOADED, admission),
+    _Step("slow start", ErrorCode.BACKEND_UNAVAILABLE, slow_start),
 )

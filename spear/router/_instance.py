@@ -1,8 +1,9 @@
 """The live view of one configured backend instance: what a decision reads, without copying.
 
-What is configured never changes within a generation. The load is the length of the set of turns that the router has
-open there, so it cannot drift; while turns that were given up may still be cleaning up, the actor's own numbers count
-too. Only the router writes to `turns`, `lingers` and the counters.
+What is configured never changes within a generation, and `index` is given to no other instance of a later one. The
+load is the length of the set of turns that the router has open there, so it cannot drift; while turns that were given
+up may still be cleaning up, the actor's own numbers count too. Only the router writes to `turns`, `lingers` and the
+counters.
 """
 
 from __future__ import annotations
@@ -12,8 +13,13 @@ from typing import Final
 
 from actors import Ref
 from spear.backends import BackendMessage, Host, Key, Kind
-from spear.config import InstanceConfig, RouterLimits
+from spear.config import HealthConfig, InstanceConfig, RetryConfig, RouterLimits
 from spear.ir import Capabilities
+
+from ._facts import hash_name
+from ._latency import DEFAULT_TAU_S, Estimate, Latency, Timing
+from ._retry import Throttle
+from .health import Health
 
 NOT_STARTED: Final = "not_started"
 MISSING_CREDENTIAL: Final = "missing_credential"
@@ -22,9 +28,10 @@ _LIMITS_OF_ADMISSION: Final = frozenset({"max_inflight", "max_queue"})
 
 class Instance:
     __slots__ = (
-        "answers_to", "capabilities", "checks_limits", "config", "failed", "features", "index", "keys", "kind",
-        "kind_name", "lingers", "max_inflight", "max_queue", "name", "ops", "own_model", "priority", "reason", "ref",
-        "refused", "room", "sent", "transports", "turns", "weight",
+        "answers_to", "capabilities", "checks_limits", "config", "failed", "features", "health", "identity", "index",
+        "keys", "kind", "kind_name", "latencies", "lingers", "max_inflight", "max_queue", "name", "ops", "own_model",
+        "price", "priority", "reason", "ref", "refused", "room", "sent", "taus", "throttle", "transports", "turns",
+        "weight",
     )  # fmt: skip
 
     def __init__(
@@ -35,11 +42,15 @@ class Instance:
         *,
         capabilities: Capabilities,
         limits: RouterLimits,
+        health: HealthConfig,
+        retries: RetryConfig,
         keys: Iterable[Key] = (),
         reason: str | None = None,
+        taus: Iterable[float] = (DEFAULT_TAU_S,),
     ) -> None:
         self.index = index
         self.name = config.name
+        self.identity = hash_name(config.name) | 1
         self.config = config
         self.kind = kind
         self.kind_name = kind.name
@@ -54,6 +65,7 @@ class Instance:
         self.own_model = (config.model or "").strip() or (config.model_class or "").strip()
         self.weight = config.weight
         self.priority = config.priority
+        self.price = config.price
         own = capabilities.limits
         self.max_inflight = limits.max_inflight if own.max_inflight is None else own.max_inflight
         self.max_queue = limits.max_queue if own.max_queue is None else own.max_queue
@@ -66,9 +78,33 @@ class Instance:
         self.turns: set[object] = set()
         self.lingers = False
         self.sent = self.failed = self.refused = 0
+        self.taus = tuple(taus)
+        self.latencies: dict[Timing, Latency] = {}
+        self.health = Health(health)
+        self.throttle = Throttle(retries)
+
+    def adjust(self, config: InstanceConfig) -> None:
+        """Take over what only the router reads: weight, priority, price. All else in `config` is as it was."""
+        self.config = config
+        self.weight = config.weight
+        self.priority = config.priority
+        self.price = config.price
+
+    def tune(self, health: HealthConfig, retries: RetryConfig, taus: Iterable[float]) -> None:
+        """Take over what all instances are judged and timed by. What is known of this one stays known."""
+        self.health.tune(health)
+        self.throttle.tune(retries)
+        self.taus = tuple(taus)
+        for each in self.latencies.values():
+            each.tune(self.taus)
 
     def __repr__(self) -> str:
         return f"<Instance {self.name} {self.status} load={self.load}>"
+
+    @property
+    def group_name(self) -> str:
+        """Whom it is compared with: those of the same model class."""
+        return self.config.answers_to[0] if self.config.answers_to else ""
 
     @property
     def status(self) -> str:
@@ -98,6 +134,18 @@ class Instance:
     @property
     def queued(self) -> int:
         return max(0, self.load - self.max_inflight)
+
+    def estimate(self, timing: Timing, tau: float) -> Estimate | None:
+        """How long it takes for such calls; None = nobody knows."""
+        found = self.latencies.get(timing)
+        return None if found is None else found.estimate(tau)
+
+    def latency(self, timing: Timing) -> Latency:
+        """To be told how long such a call took. At most one for each operation, streamed and not."""
+        found = self.latencies.get(timing)
+        if found is None:
+            found = self.latencies[timing] = Latency(self.taus)
+        return found
 
     def key(self) -> Key | None:
         """The credential for the next attempt: the first that has a value."""

@@ -8,13 +8,15 @@ from actors import ActorCrashed, ActorStopped, MailboxFull
 from spear.backends import Answer, Invoke
 from spear.ir import ResponseEnvelope, SpearError
 
-from ._course import Course, Leg
+from ._course import Course
 from ._failures import Fault, fault_of
+from ._leg import Leg
+from ._pause import next_leg
 
 
 async def run_invoke(course: Course) -> ResponseEnvelope:
     """Every failure is inside the envelope. Cancelled, the backend's turn is cancelled, too."""
-    while (leg := course.next()) is not None:
+    while (leg := await next_leg(course)) is not None:
         try:
             outcome = await _send(course, leg)
         except MailboxFull:

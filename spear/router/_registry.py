@@ -18,19 +18,21 @@ from spear.ir import Capabilities, ConfigError, Problem, RoutingError
 
 from ._filter import Remembered
 from ._instance import MISSING_CREDENTIAL, Instance
-from ._routes import Route, routes_of
+from ._routes import Route, routes_of, taus_of
 from .policies import POLICIES, WITHIN_LEVEL
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """`instances` are live views; all the rest never changes."""
+    """`instances` are live views, which the next generation shares as far as they stay; all the rest never changes."""
 
     number: int
     config: Config
     instances: tuple[Instance, ...]
     routes: tuple[Route, ...]
     skipped: tuple[SkippedInstance, ...] = ()
+    issued: int = 0
+    """How many indexes this generation and those before it have given out: the next new instance gets this one."""
     by_name: Mapping[str, Instance] = field(init=False)
     tasks: Mapping[str, TaskConfig] = field(init=False)
     remembered: Remembered = field(init=False, compare=False, repr=False)
@@ -64,7 +66,8 @@ def build_generation(config: Config, *, number: int = 1, find_kind: Callable[[st
     build.check_tasks()
     if build.problems:
         raise ConfigError(build.problems)
-    return Generation(number, config, instances, routes_of(config), (*config.skipped, *build.skipped))
+    skipped = (*config.skipped, *build.skipped)
+    return Generation(number, config, instances, routes_of(config), skipped, issued=len(instances))
 
 
 class _Build:
@@ -72,6 +75,7 @@ class _Build:
         self.config = config
         self.find_kind = find_kind
         self.legacy = config.layout == "spearlet"
+        self.taus = taus_of(config)
         self.problems: list[Problem] = []
         self.skipped: list[SkippedInstance] = []
         self.credentials = {each.name: each for each in config.credentials}
@@ -105,9 +109,11 @@ class _Build:
         if capabilities is None:
             return None
         reason = MISSING_CREDENTIAL if config.credentials and not keys else None
+        whole = self.config
         return Instance(
-            index, config, kind, capabilities=capabilities, limits=self.config.router, keys=keys, reason=reason
-        )
+            index, config, kind, capabilities=capabilities, limits=whole.router, health=whole.health,
+            retries=whole.retries, keys=keys, reason=reason, taus=self.taus,
+        )  # fmt: skip
 
     def capabilities(self, config: InstanceConfig, kind: Capabilities) -> Capabilities | None:
         ops = kind.ops if config.ops is None else config.ops

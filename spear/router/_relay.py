@@ -36,8 +36,10 @@ from spear.ir import (
     make_error,
 )
 
-from ._course import Course, Leg
+from ._course import Course
 from ._failures import Fault, fault_of, truncated
+from ._leg import Leg
+from ._pause import next_leg
 
 _AHEAD: Final = 8
 """Items that a backend may be ahead of the router."""
@@ -47,7 +49,7 @@ _END_S: Final = 1.0
 
 async def run_stream(course: Course, out: Sink[StreamEvent]) -> None:
     """Ends after a terminal event, or raises the `SpearError` of a stream that never committed."""
-    while (leg := course.next()) is not None:
+    while (leg := await next_leg(course)) is not None:
         relay = _Relay(course, leg, out)
         try:
             fault = await relay.run()
@@ -174,7 +176,7 @@ class _Relay:
         if not self.committed:
             self.committed = True
             self._clock = "idle"
-            self.leg.first_event_at = trio.current_time()
+            self.course.committed(self.leg)
             held, self._held = self._held, []
             for each in held:
                 await self.out.send(each)

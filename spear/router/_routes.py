@@ -12,7 +12,7 @@ from ._facts import Facts
 from .policies import Options
 
 DEFAULT_POLICY: Final = {
-    Operation.CHAT_COMPLETIONS: "weighted_round_robin",
+    Operation.CHAT_COMPLETIONS: "peak_ewma",
     Operation.EMBEDDINGS: "weighted_round_robin",
     Operation.TEXT_TO_SPEECH: "weighted_round_robin",
     Operation.IMAGE_GENERATION: "priority",
@@ -21,6 +21,7 @@ DEFAULT_POLICY: Final = {
 }
 LEGACY_POLICY: Final = "weighted_random"
 _NO_OPTIONS: Final = Options()
+_OPTIONS: Final = ("within_level", "spill", "tau", "hash_key", "load_bound")
 
 
 class Route(NamedTuple):
@@ -42,6 +43,11 @@ def routes_of(config: Config) -> tuple[Route, ...]:
     return (*(_resolve(route, default) for route in config.routes), Route(RouteMatch(), default))
 
 
+def taus_of(config: Config) -> tuple[float, ...]:
+    """Every τ that a route of `config` averages by."""
+    return tuple(sorted({_NO_OPTIONS.tau, *(route.tau for route in config.routes if route.tau is not None)}))
+
+
 def find_route(routes: tuple[Route, ...], facts: Facts) -> Route:
     """The first that matches; `model_class` is compared with the name that the request uses."""
     for route in routes:
@@ -54,6 +60,7 @@ def find_route(routes: tuple[Route, ...], facts: Facts) -> Route:
 
 
 def _resolve(route: RouteConfig, default: str | None) -> Route:
-    options = Options(within_level=route.within_level) if route.within_level else _NO_OPTIONS
+    written = {name: getattr(route, name) for name in _OPTIONS}
+    options = _NO_OPTIONS._replace(**{name: value for name, value in written.items() if value is not None})
     fallback = tuple(name.strip() for name in route.fallback)
     return Route(route.match, route.policy or default, options, route.allow_policies, fallback)

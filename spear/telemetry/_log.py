@@ -41,7 +41,7 @@ class LogOutput:
         self.lost = 0
         self._lock = threading.Lock()
         self._secrets: Counter[Secret] = Counter()
-        self._redactor = LogRedactor()
+        self._redactor: LogRedactor | None = None  # made when a line needs it: of a thousand addresses it takes a while
         self._console: Any = None
         self.configure(level, format, stream)
 
@@ -69,13 +69,13 @@ class LogOutput:
         ours = Counter(secret for secret in secrets if secret)
         with self._lock:
             self._secrets += ours
-            self._redactor = LogRedactor(self._secrets)
+            self._redactor = None
         try:
             yield
         finally:
             with self._lock:
                 self._secrets -= ours
-                self._redactor = LogRedactor(self._secrets)
+                self._redactor = None
 
     def msg(self, line: str) -> None:
         """Write one line; structlog calls it by the names of the levels."""
@@ -96,10 +96,16 @@ class LogOutput:
         event = _timestamp(logger, method, event)
         event["level"] = level
         event = structlog.processors.format_exc_info(logger, method, event)
-        clean = {key: _printable(value) for key, value in self._redactor(logger, method, event).items()}
+        clean = {key: _printable(value) for key, value in self._current()(logger, method, event).items()}
         if self._format == "json":
             return dump_json(clean).decode()
         return str(self._renderer()(logger, method, clean))
+
+    def _current(self) -> LogRedactor:
+        with self._lock:
+            if self._redactor is None:
+                self._redactor = LogRedactor(self._secrets)
+            return self._redactor
 
     def _renderer(self) -> Any:
         if self._console is None:

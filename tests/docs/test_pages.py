@@ -15,6 +15,7 @@ RUN = (
     "tutorial.md",
     "how-to/embed.md",
     "how-to/blocking.md",
+    "how-to/reload.md",
     "how-to/write-a-guest.md",
     "how-to/test-your-program.md",
     "reference/command-line.md",

@@ -103,7 +103,8 @@ def test_errors_are_those_of_the_runtime(fault_servers):
             raise AssertionError("entered")
         with pytest.raises(FileNotFoundError):
             runtime.run_guest("missing.wasm")
-        assert [attempt.backend for attempt in runtime.invoke(chat()).result.error.attempts] == [bad.name, worse.name]
+        attempts = runtime.invoke(chat()).result.error.attempts
+        assert [attempt.backend for attempt in attempts[:2]] == [bad.name, worse.name]
 
 
 def test_a_stream_left_early_closes_its_connection(fault_server):

@@ -146,6 +146,8 @@ def source(tmp_path, fault_server, monkeypatch):
         backend("host", HOST_URL, hosting="remote", credentials=["f"]),
         backend("refused", "http://127.0.0.1:1/canary-path", credentials=["f"]),
         credentials=[{"name": "e", "env": VARIABLE}, {"name": "f", "file": str(tmp_path / "key")}],
+        retries={"per_instance": 1},
+        health={"enabled": False},  # each fault is to be met, however many came before it
     )
 
 

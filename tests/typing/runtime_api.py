@@ -9,9 +9,9 @@ from typing import Any, assert_type
 import spear
 import spear.blocking
 from actors import Node
-from spear import ChatReply, Config, RequestEnvelope, ResponseEnvelope, Runtime, Task
+from spear import ChatReply, Config, ReloadReport, RequestEnvelope, ResponseEnvelope, Runtime, Task
 from spear.hostcall import Execution
-from spear.ir import ChatResult, StreamEvent, ToolCall
+from spear.ir import ChatResult, Problem, StreamEvent, ToolCall
 
 
 async def on_trio(request: RequestEnvelope) -> None:
@@ -35,6 +35,14 @@ async def on_trio(request: RequestEnvelope) -> None:
         assert_type(runtime.backends(), list[dict[str, Any]])
         assert_type(runtime.capabilities(), dict[str, Any])
         assert_type(runtime.explain(request).chosen, str | None)
+        report = await runtime.reload()
+        assert_type(report, ReloadReport)
+        assert_type(report.ok, bool)
+        assert_type(report.added, tuple[str, ...])
+        assert_type(report.problems, tuple[Problem, ...])
+        assert_type(await runtime.reload({"spear": {}}), ReloadReport)
+    async with spear.open_runtime("spear.toml", watch=True):
+        pass
     async with spear.open_runtime({"spear": {}}, seed=1, observer=lambda asked, answered: None):
         pass
 
@@ -46,5 +54,6 @@ def off_trio(request: RequestEnvelope) -> None:
         assert_type(runtime.chat(messages=[]), ChatReply)
         assert_type(runtime.run_guest(b"\0asm"), Execution)
         assert_type(runtime.snapshot(), Node)
+        assert_type(runtime.reload("other.toml"), ReloadReport)
         with runtime.stream(request) as events:
             assert_type(events, Iterator[StreamEvent])

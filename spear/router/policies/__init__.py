@@ -4,7 +4,13 @@
     _weighted_random       weighted_random
     _weighted_round_robin  weighted_round_robin, round_robin
     _least_inflight        least_inflight
+    _ewma_latency          ewma_latency
+    _peak_ewma             peak_ewma
+    _race                  what these two share
+    _consistent_hash       consistent_hash
+    _cheapest              cheapest
     _priority              priority, over the others
+    _pair                  power of two choices
     _table                 the table
     _memory                what policies remember, bounded
 

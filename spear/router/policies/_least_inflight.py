@@ -12,6 +12,7 @@ from typing import Final
 from spear.router._draws import Draws
 from spear.router._facts import Facts
 
+from ._pair import two_of
 from ._policy import Candidate, Choice, Options, State
 
 _COMPARE_ALL: Final = 4
@@ -21,7 +22,7 @@ def choose(
     candidates: Sequence[Candidate], facts: Facts, state: State, draws: Draws, now: float, options: Options
 ) -> Choice:
     count = len(candidates)
-    positions = range(count) if count <= _COMPARE_ALL else _two_of(count, draws)
+    positions = range(count) if count <= _COMPARE_ALL else two_of(count, draws)
     scores: list[float | None] = [None] * count
     best: list[int] = []
     least = 0.0
@@ -35,8 +36,3 @@ def choose(
     position = best[0] if len(best) == 1 else best[draws.below(len(best))]
     note = "" if count <= _COMPARE_ALL else f"power of two choices among {count}"
     return Choice(position, scores, note=note, best="lowest")
-
-
-def _two_of(count: int, draws: Draws) -> tuple[int, int]:
-    first, second = draws.below(count), draws.below(count - 1)
-    return first, second + 1 if second >= first else second

@@ -14,7 +14,8 @@ from ._policy import State
 _MOST: Final = 1024
 
 Key = tuple[str, tuple[int, ...]]
-"""The policy's name, and the positions of the candidates among the generation's instances."""
+"""The policy's name, and the candidates' indexes, which no other instance of any generation has: what is remembered of
+candidates that stay holds on, and of others it is never met again."""
 
 
 class Change(NamedTuple):
@@ -23,8 +24,6 @@ class Change(NamedTuple):
 
 
 class Memory:
-    """Belongs to one generation of the configuration."""
-
     __slots__ = ("_most", "_states")
 
     def __init__(self, most: int = _MOST) -> None:

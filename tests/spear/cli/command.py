@@ -25,7 +25,7 @@ USAGE_KEYS = {"requests", "input_tokens", "output_tokens", "cost", "estimated"}
 
 
 def environment(**more: str) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "XDG_CACHE_HOME") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "XDG_CACHE_HOME", "PYTHONPATH") if name in os.environ}
     return {**kept, "COLUMNS": "100", "PYTHONWARNINGS": "error", **more}
 
 

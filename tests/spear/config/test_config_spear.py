@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import pickle
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spear.config import Config, default_config, load_config
+from spear.config import Config, HealthConfig, RetryConfig, Route, default_config, load_config
 from spear.ir import ConfigError, Hosting, Operation, Transport
 from spear.secrets import Secret
 
@@ -202,6 +203,27 @@ def test_an_empty_configuration_loads_with_a_warning(tmp_path: Path) -> None:
     assert "no backend is configured" in config.warnings[0]
 
 
+def test_health_and_retries(tmp_path: Path) -> None:
+    text = """
+    [spear]
+    on_exhausted = "panic"
+    [spear.health]
+    failures = 3
+    min_success = 0.5
+    open_s = "500ms"
+    slow_start_s = 0
+    max_wait_s = "2s"
+    [spear.retries]
+    per_instance = 1
+    backoff_s = "250ms"
+    """
+    config = load_config(tomllib.loads(text))
+    assert config.on_exhausted == "panic"
+    assert config.health == HealthConfig(failures=3, min_success=0.5, open_s=0.5, slow_start_s=0, max_wait_s=2)
+    assert config.retries == RetryConfig(per_instance=1, backoff_s=0.25)
+    assert default_config().on_exhausted == "wait"
+
+
 def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = FULL.replace("debug_raw = true", "debug_rew = true").replace("weight = 80", 'weight = "much"')
     text = text.replace('level = "debug"', 'level = "loud"').replace('["gpt-us"]', '["gpt-uk"]')
@@ -217,13 +239,19 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[spear]\non_exhausted = 'wait'", "2 spear.on_exhausted: is not supported by this version"),
+        ("[spear]\non_exhausted = 'hope'", "2 spear.on_exhausted: is none of the known names; expected 'wait', 'panic'"),
+        ("[spear.health]\nfailures = 0", "2 spear.health.failures: is 0; expected at least 1"),
+        ("[spear.health]\neject_max_share = 0.6", "2 spear.health.eject_max_share: is 0.6; expected at most 0.5"),
+        ("[spear.health]\nopen_s = 0", "2 spear.health.open_s: is 0; expected more than 0"),
+        ("[spear.health]\nopen_s = '10m'", "spear.health.open_max_s: is 300; expected at least open_s, which is 600"),
+        ("[spear.health]\nmax_wait = 3", '2 spear.health.max_wait: is not a known key; did you mean "max_wait_s"?'),
+        ("[spear.retries]\nbackoff_max_s = 0.1", "2 spear.retries.backoff_max_s: is 0.1; expected at least backoff_s"),
+        ("[spear.retries]\nper_instance = 11", "2 spear.retries.per_instance: is 11; expected at most 10"),
+        ("[spear.retry]\nper_instance = 1", '1 spear.retry: is not a known key; did you mean "retries"?'),
         ("[spear.decisions]\npath = 'x'", "1 spear.decisions: is not supported by this version"),
         (STUB + "limits = { rpm = 5 }", "5 spear.backends[0].limits.rpm: is not supported by this version"),
         (STUB + "[[spear.routes]]\nhedge = {}", "6 spear.routes[0].hedge: is not supported by this version"),
         (STUB + "[[spear.routes]]\nmirror = {}", "6 spear.routes[0].mirror: is not supported by this version"),
-        (STUB + "[[spear.routes]]\npolicy = 'peak_ewma'", "the policy peak_ewma is not supported by this version"),
-        (STUB + "[[spear.routes]]\nallow_policies = ['cheapest']", "allow_policies[0]: the policy cheapest is not supp"),
         (STUB + "region = 'eu'", "5 spear.backends[0].region: is not supported by this version"),
         (STUB + "credentials = ['a', 'b']", "key pools are not supported by this version"),
         ("[spear]\ndefault_policy = 'weighted_randm'", 'is no policy; did you mean "weighted_random"?'),
@@ -281,6 +309,19 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         ("[[spear.credentials]]\nname='k'\nenv='K'\nvalue='canary'", "4 spear.credentials[0].value: is not a known key"),
         (STUB + "[[spear.routes]]\n[[spear.routes]]", "6 spear.routes[1]: is never reached: spear.routes[0] matches all"),
         (STUB + "[[spear.routes]]\nwithin_level = 'round_robin'", "within_level: has a meaning only beside policy"),
+        (STUB + "[[spear.routes]]\nspill = 'strict'", '6 spear.routes[0].spill: has a meaning only beside policy = "prio'),
+        (STUB + "[[spear.routes]]\npolicy='priority'\nspill='some'", "7 spear.routes[0].spill: is none of the known names"),
+        (STUB + "[[spear.routes]]\ntau = 3", 'only beside policy = "cheapest" or policy = "ewma_latency" or policy = "pea'),
+        (STUB + "[[spear.routes]]\npolicy='round_robin'\ntau='3s'", "7 spear.routes[0].tau: has a meaning only beside"),
+        (STUB + "[[spear.routes]]\npolicy='round_robin'\nwithin_level='peak_ewma'\ntau='3s'", "8 spear.routes[0].tau: has"),
+        (STUB + "[[spear.routes]]\npolicy='peak_ewma'\ntau=0", "7 spear.routes[0].tau: is 0; expected more than 0"),
+        (STUB + "[[spear.routes]]\npolicy='peak_ewma'\ntau='1ms'", "7 spear.routes[0].tau: is 0.001; expected at least 0"),
+        (STUB + "[[spear.routes]]\npolicy='peak_ewma'\ntau='25h'", "spear.routes[0].tau: is 90000; expected at most 86400"),
+        (STUB + "[[spear.routes]]\npolicy='peak_ewma'\nhash_key=['task']", "7 spear.routes[0].hash_key: has a meaning only"),
+        (STUB + "[[spear.routes]]\npolicy='consistent_hash'\nhash_key=[]", "7 spear.routes[0].hash_key: is an empty list"),
+        (STUB + "[[spear.routes]]\npolicy='consistent_hash'\nhash_key=['user']", "hash_key[0]: is none of the known names"),
+        (STUB + "[[spear.routes]]\npolicy='consistent_hash'\nload_bound=1", "load_bound: is 1; expected more than 1"),
+        (STUB + "[[spear.routes]]\npolicy='cheapest'\nload_bound=2", "7 spear.routes[0].load_bound: has a meaning only"),
         (STUB + "[[spear.routes]]\npolicy='priority'\nwithin_level='priority'", "7 spear.routes[0].within_level: is the"),
         (STUB + "[[spear.routes]]\nfallback = []", "6 spear.routes[0].fallback: is an empty list"),
         (STUB + "model='m'\n[[spear.routes]]\nfallback = ['n']", "7 spear.routes[0].fallback[0]: is not among the models"),
@@ -310,6 +351,22 @@ def test_each_mistake_has_its_place_and_its_words(tmp_path: Path, text: str, exp
     found = problems(tmp_path, text)
     assert any(expected in problem for problem in found), found
     assert "canary" not in "\n".join(found).replace(str(tmp_path), "")
+
+
+def test_the_options_of_policies(tmp_path: Path) -> None:
+    def read(text: str) -> Route:
+        (tmp_path / "spear.toml").write_text(STUB + "[[spear.routes]]\n" + text, encoding="utf-8")
+        (route,) = load_config(tmp_path / "spear.toml", environ={}).routes
+        return route
+
+    route = read("policy = 'priority'\nspill = 'proportional'\nwithin_level = 'peak_ewma'\ntau = '500ms'")
+    assert (route.spill, route.within_level, route.tau) == ("proportional", "peak_ewma", 0.5)
+    route = read("policy = 'consistent_hash'\nhash_key = ['task', 'prompt']\nload_bound = 2")
+    assert (route.hash_key, route.load_bound) == (("task", "prompt"), 2.0)
+    route = read("policy = 'round_robin'\nallow_policies = ['cheapest', 'consistent_hash']\ntau = 5\nload_bound = 1.5")
+    assert (route.tau, route.load_bound) == (5.0, 1.5)
+    empty = read("")
+    assert (empty.spill, empty.tau, empty.hash_key, empty.load_bound) == (None, None, None, None)
 
 
 def test_what_is_unbound_may_answer_to_any_model(tmp_path: Path) -> None:

@@ -33,9 +33,10 @@ from spear.ir import (
     Transport,
 )
 from spear.ir import Generation as ChatGeneration
-from spear.router import COLUMNS, Facts, Generation, Memory, Plan, decide, explain, facts_of
-from spear.router._course import send_model
+from spear.router import COLUMNS, POLICIES, Facts, Generation, Memory, Plan, decide, explain, facts_of
+from spear.router._facts import Affinity
 from spear.router._filter import _limit
+from spear.router._respond import send_model
 from tests.spear.router.world import CHAT, StillRef, chat, instance, occupy, still_generation
 
 
@@ -414,9 +415,18 @@ def test_the_first_route_that_matches() -> None:
 
 
 def test_defaults_by_operation_and_layout() -> None:
-    assert policy_of(still_generation(instance("a")), chat()) == "weighted_round_robin"
-    image = RequestEnvelope(operation=Operation.IMAGE_GENERATION, payload=ImageRequest(prompt="x"))
-    assert policy_of(still_generation(instance("a")), image) == "priority"
+    generation = still_generation(instance("a"))
+    clip = SpeechToTextRequest(audio=StoredMedia(uri="smsfile://a", size=1))
+    payloads = {
+        "weighted_round_robin": [EmbeddingsRequest(input=("x",)), TextToSpeechRequest(input="x")],
+        "priority": [ImageRequest(prompt="x")],
+        "least_inflight": [clip, RealtimeRequest(session=RealtimeSession())],
+    }
+    for policy, those in payloads.items():
+        for payload in those:
+            request = RequestEnvelope(operation=Operation(payload.kind), payload=payload)
+            assert policy_of(generation, request) == policy
+    assert policy_of(generation, chat()) == "peak_ewma"
     legacy = still_generation(instance("a", ops=(CHAT,)), layout="spearlet")
     assert policy_of(legacy, chat()) == "weighted_random"
 
@@ -436,16 +446,16 @@ def test_a_requests_own_policy_within_the_hosts_bounds() -> None:
     assert "policy.options" in options.message
 
 
-@pytest.mark.parametrize(
-    "policy", ["weighted_random", "round_robin", "weighted_round_robin", "least_inflight", "priority"]
-)
-def test_a_drained_instance_gets_nothing_under_any_policy(policy: str) -> None:
+@pytest.mark.parametrize("spill", ["strict", "proportional"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_drained_instance_gets_nothing_under_any_policy(policy: str, spill: str) -> None:
     backends = [instance("a", weight=0, priority=-1), instance("b"), instance("c")]
-    generation = still_generation(*backends, default_policy=policy)
+    generation = still_generation(*backends, routes=(Route(policy=policy, spill=spill),))
     memory = Memory()
     chosen = Counter()
     for seed in range(100):
-        plan, change = decide(generation, generation.instances, facts_of(chat()), memory, seed, 0.0)
+        request = chat(meta={"session_id": str(seed)})
+        plan, change = decide(generation, generation.instances, facts_of(request), memory, seed, 0.0)
         if change is not None:
             memory.apply(change)
         chosen[plan.chosen.name] += 1
@@ -467,18 +477,24 @@ def test_within_level_comes_from_the_route() -> None:
 @given(
     loads=st.lists(st.integers(0, 5), min_size=6, max_size=6),
     weights=st.lists(st.integers(0, 9), min_size=6, max_size=6),
-    policy=st.sampled_from(["weighted_random", "round_robin", "weighted_round_robin", "least_inflight", "priority"]),
+    policy=st.sampled_from(list(POLICIES)),
+    spill=st.sampled_from(["strict", "proportional"]),
+    times=st.lists(st.none() | st.floats(0, 9), min_size=6, max_size=6),
     seeds=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=8),
 )
 @settings(max_examples=60, deadline=None)
-def test_a_decision_can_be_replayed(loads: list[int], weights: list[int], policy: str, seeds: list[int]) -> None:
-    """From what a record would hold: configuration, loads, facts, what the policy remembered, seed, time."""
+def test_a_decision_can_be_replayed(
+    loads: list[int], weights: list[int], policy: str, spill: str, times: list[float | None], seeds: list[int]
+) -> None:
+    """From what a record would hold: configuration, loads, latencies, facts, what the policy remembered, seed, time."""
 
     def build() -> Generation:
         backends = [instance(f"i{i}", weight=w, priority=i % 2) for i, w in enumerate(weights)]
-        generation = still_generation(*backends, default_policy=policy)
-        for each, load in zip(generation.instances, loads, strict=True):
+        generation = still_generation(*backends, routes=(Route(policy=policy, spill=spill),))
+        for each, load, time in zip(generation.instances, loads, times, strict=True):
             occupy(each, load)
+            if time is not None:
+                each.latency((CHAT, False)).answered(time, -time)
         return generation
 
     first, again = build(), build()
@@ -512,7 +528,7 @@ def test_other_views_than_the_live_ones_are_not_mixed_with_what_is_remembered() 
 def test_deciding_changes_nothing() -> None:
     generation = still_generation(instance("a"), instance("b"))
     memory = Memory()
-    assert {plan_for(generation, chat(), memory=memory).chosen.name for _ in range(5)} == {"a"}
+    assert len({plan_for(generation, chat(), memory=memory).chosen.name for _ in range(5)}) == 1
     assert len(memory) == 0
 
 
@@ -539,14 +555,41 @@ def test_facts_never_hold_content() -> None:
     assert facts.input_tokens == -(-(18 + facts.sizes.tool_chars) // 4)
 
 
-def test_the_affinity_is_of_the_session_else_the_task_else_the_prompt() -> None:
-    def affinity(**fields: object) -> int | None:
-        return facts_of(chat("hello", **fields)).affinity
+def test_requests_can_be_kept_together_by_session_task_and_prompt() -> None:
+    def affinity(text: str = "hello", **fields: object) -> Affinity:
+        return facts_of(chat(text, **fields)).affinity
 
-    session = {"session_id": "s"}
-    assert affinity(meta=session) == affinity(meta=session, task_id="t")
-    assert affinity(task_id="t") not in (affinity(), affinity(meta=session), None)
-    assert facts_of(embeddings("x")).affinity is None
+    session, task, prompt = affinity(meta={"session_id": "s"}, task_id="t")
+    assert len({session, task, prompt}) == 3
+    assert affinity() == (None, None, prompt)
+    assert affinity("bye", task_id="t")[:2] == (None, task)
+    assert affinity("bye").prompt != prompt
+    assert affinity("x" * 1024 + "a") == affinity("x" * 1024 + "b"), "its beginning only"
+    assert facts_of(embeddings("x")).affinity == (None, None, None)
+
+
+def test_sessions_stay_with_an_instance_and_a_fallback_is_the_next_in_order() -> None:
+    backends = [instance(f"i{number}") for number in range(6)]
+    generation = still_generation(*backends, default_policy="consistent_hash")
+    owners = {}
+    for session in map(str, range(60)):
+        request = chat(meta={"session_id": session})
+        plans = [plan_for(generation, request, seed) for seed in range(3)]
+        (owners[session],) = {plan.chosen.name for plan in plans}
+        second = plan_for(generation, request, exclude={owners[session]})
+        assert second.chosen.name == plans[0].order[1]
+    assert set(owners.values()) == {each.name for each in backends}
+
+
+def test_the_options_of_a_route_reach_its_policy() -> None:
+    written = {"hash_key": ("task",), "load_bound": 2.0, "tau": 7.0, "spill": "proportional"}
+    route, last = still_generation(instance("a"), routes=(Route(policy="consistent_hash", **written),)).routes
+    assert {name: getattr(route.options, name) for name in written} == written
+    assert (last.options.hash_key, last.options.load_bound) == (("session", "task", "prompt"), 1.25)
+    generation = still_generation(instance("a"), routes=(Route(policy="consistent_hash", **written),))
+    request = chat(meta={"session_id": "s"})
+    assert plan_for(generation, request).note == "no task to hash: least_inflight"
+    assert plan_for(generation, chat(task_id="t")).note == "by task"
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(),
@@ -591,7 +634,7 @@ def test_an_explanation_has_everybody_and_is_json() -> None:
         instance("c", model="m", weight=0),
         instance("d", model="n"),
     ]
-    generation = still_generation(*backends)
+    generation = still_generation(*backends, default_policy="weighted_round_robin")
     occupy(generation.by_name["b"], 2)
     explanation = explain(generation, plan_for(generation, chat(model="m"), seed=99), "r1")
     value = json.loads(json.dumps(explanation.as_json()))

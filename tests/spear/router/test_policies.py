@@ -3,59 +3,59 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from math import gcd
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spear.router import POLICIES, Memory, facts_of
+from spear.config import Price
+from spear.router import POLICIES, Memory
 from spear.router._draws import Draws
-from spear.router.policies import WITHIN_LEVEL, Change, Choice, Options
-from tests.spear.router.world import chat
-
-FACTS = facts_of(chat())
-
-
-@dataclass
-class Still:
-    name: str
-    weight: int = 1
-    priority: int = 0
-    load: int = 0
-
-
-def named(*weights: int) -> list[Still]:
-    return [Still("abcdefghijklmnopqrstuvwxyz"[i], weight) for i, weight in enumerate(weights)]
-
-
-def choose(policy: str, candidates: list[Still], state: object = None, seed: int = 0, **options: str) -> Choice:
-    return POLICIES[policy].choose(candidates, FACTS, state, Draws(seed), 0.0, Options(**options))
-
-
-def run(policy: str, candidates: list[Still], rounds: int, **options: str) -> list[str]:
-    state, picked = None, []
-    for seed in range(rounds):
-        choice = choose(policy, candidates, state, seed, **options)
-        state = choice.state
-        picked.append(candidates[choice.position].name)
-    return picked
-
+from spear.router._facts import Affinity, Facts
+from spear.router._latency import Estimate
+from spear.router.policies import WITHIN_LEVEL, Change
+from tests.spear.router.still import FACTS, Still, choose, named, run
 
 weights = st.lists(st.integers(1, 50), min_size=1, max_size=8)
 candidates = st.lists(
-    st.builds(Still, st.just("x"), st.integers(1, 1000), st.integers(-2, 2), st.integers(0, 20)),
+    st.builds(
+        Still,
+        st.text("abcdef", min_size=1, max_size=6),
+        st.integers(1, 1000),
+        st.integers(-2, 2),
+        st.integers(0, 20),
+        st.none() | st.builds(Estimate, st.floats(0, 50), st.floats(0, 50), st.floats(0, 99), st.floats(0, 99)),
+        st.none() | st.builds(Price, input=st.floats(0, 9), output=st.floats(0, 9)),
+    ),
     min_size=1,
     max_size=12,
+    unique_by=lambda each: each.name,
 )
+facts = st.builds(
+    lambda affinity, features: FACTS._replace(affinity=Affinity(*affinity), features=features),
+    st.tuples(*[st.none() | st.integers(0, 2**64 - 1)] * 3),
+    st.sampled_from([(), ("supports_stream",)]),
+)
+options = st.fixed_dictionaries(
+    {
+        "within_level": st.sampled_from(WITHIN_LEVEL),
+        "spill": st.sampled_from(["strict", "proportional"]),
+        "standing": st.dictionaries(st.integers(-2, 2), st.integers(0, 5000)),
+        "tau": st.floats(0.1, 1000),
+        "load_bound": st.floats(1.001, 100),
+    }
+)
+law = given(candidates=candidates, seed=st.integers(0, 2**64 - 1), facts=facts, options=options, now=st.floats(0, 500))
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@given(candidates=candidates, seed=st.integers(0, 2**64 - 1))
+@law
 @settings(deadline=None)
-def test_every_choice_is_one_of_the_candidates_and_repeatable(policy: str, candidates: list[Still], seed: int) -> None:
-    first, again = (choose(policy, candidates, seed=seed) for _ in range(2))
+def test_every_choice_is_one_of_the_candidates_and_repeatable(
+    policy: str, candidates: list[Still], seed: int, facts: Facts, options: dict[str, object], now: float
+) -> None:
+    first, again = (choose(policy, candidates, seed=seed, facts=facts, now=now, **options) for _ in range(2))
     assert first == again
     assert 0 <= first.position < len(candidates)
     assert len(first.scores) == len(candidates)
@@ -63,25 +63,32 @@ def test_every_choice_is_one_of_the_candidates_and_repeatable(policy: str, candi
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@given(candidates=candidates, seed=st.integers(0, 2**64 - 1))
+@law
 @settings(deadline=None)
-def test_the_chosen_one_has_the_best_score(policy: str, candidates: list[Still], seed: int) -> None:
-    if policy == "weighted_random":
+def test_the_chosen_one_has_the_best_score(
+    policy: str, candidates: list[Still], seed: int, facts: Facts, options: dict[str, object], now: float
+) -> None:
+    if "weighted_random" in (policy, options["within_level"]):
         return  # its scores are the weights, and chance decides
-    choice = choose(policy, candidates, seed=seed)
+    choice = choose(policy, candidates, seed=seed, facts=facts, now=now, **options)
     scores = [score for score in choice.scores if score is not None]
     best = min(scores) if choice.best == "lowest" else max(scores)
     assert choice.scores[choice.position] == best
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@given(candidates=candidates, seed=st.integers(0, 2**64 - 1))
+@law
 @settings(deadline=None)
-def test_a_state_is_never_changed_in_place(policy: str, candidates: list[Still], seed: int) -> None:
-    state = choose(policy, candidates, seed=seed).state
-    copy = state
-    choose(policy, candidates, state, seed)
-    assert state == copy
+def test_a_state_is_never_changed_in_place(
+    policy: str, candidates: list[Still], seed: int, facts: Facts, options: dict[str, object], now: float
+) -> None:
+    state = choose(policy, candidates, seed=seed, facts=facts, now=now, **options).state
+    before = repr(state)
+    choose(policy, candidates, state, seed, facts=facts, now=now, **options)
+    settle = POLICIES[policy].settle
+    if settle is not None:
+        settle(state, 0)
+    assert repr(state) == before
     hash(state)
 
 
@@ -249,7 +256,8 @@ def test_a_failure_inside_a_level_is_settled_there() -> None:
     state = choose("priority", levels).state
     for _ in range(6):
         state = policy.settle(state, 1)
-    assert state.state.effective[0] == 1
+    (level,) = state
+    assert level.state.effective[0] == 1
     assert policy.settle(state, 0) == state, "not of this level"
 
 

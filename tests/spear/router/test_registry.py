@@ -137,10 +137,10 @@ def test_every_problem_is_listed_with_its_place() -> None:
         ("spear.toml:14: backends[2]: ", "nothing is right"),
         ("spear.toml:14: backends[2].name: ", "'f'"),
         ("spear.toml:14: backends[2].base_url: ", "allow_plaintext"),
-        ("configuration: default_policy: ", "'fastest'; there are: least_inflight"),
+        ("configuration: default_policy: ", "'fastest'; there are: cheapest, consistent_hash"),
         ("x:3: routes[0].policy: ", "'nope'"),
         ("x:3: routes[0].allow_policies: ", "'neither'"),
-        ("configuration: within_level: ", "'priority'; there are: least_inflight"),
+        ("configuration: within_level: ", "'priority'; there are: cheapest, consistent_hash"),
         ("configuration: fallback: ", "'nobody'; there are: none"),
         ("configuration: allow_backends: ", "'zz'; there are: a, b"),
     ]

@@ -10,7 +10,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spear.config import Credential, Price, Route, RouteMatch, RouterLimits, Timeouts
+from spear.config import Credential, Price, RetryConfig, Route, RouteMatch, RouterLimits, Timeouts
 from spear.ir import (
     CallerError,
     ErrorCode,
@@ -22,8 +22,9 @@ from spear.ir import (
     SpearError,
     make_error,
 )
+from spear.router import POLICIES, invoke, stream
 from spear.router import Route as RouteMessage
-from spear.router import invoke, stream
+from spear.router._failures import RULES
 from spear.secrets import Secret
 from tests.spear.router.world import Script, World, answer, broken, chat, instance, world
 
@@ -154,7 +155,8 @@ async def test_a_connect_that_timed_out_is_not_retried_for_free() -> None:
 
 
 async def test_only_connect_failures_get_the_free_retry() -> None:
-    async with world(instance("a"), scripts={"a": Script([broken(), answer()])}) as w:
+    once = RetryConfig(per_instance=1)
+    async with world(instance("a"), scripts={"a": Script([broken(), answer()])}, retries=once) as w:
         response = await invoke(w.router, chat())
     assert outcomes(response) == [("a", "chosen", "failed")]
 
@@ -189,11 +191,11 @@ async def test_a_fallback_class_passes_the_same_filter() -> None:
     assert outcomes(response) == [("small", "chosen", "failed"), ("huge", "fallback", "ok")]
 
 
-async def test_a_bound_request_never_falls_back_to_an_unbound_instance() -> None:
+async def test_a_bound_request_never_falls_back_to_an_unbound_instance(autojump_clock: object) -> None:
     backends = [instance("bound", model="m"), instance("unbound")]
     async with world(*backends, scripts={"bound": Script([broken()])}) as w:
         response = await invoke(w.router, chat(model="m"))
-    assert outcomes(response) == [("bound", "chosen", "failed")]
+    assert outcomes(response) == [("bound", "chosen", "failed"), ("bound", "retry", "failed")]
     assert response.result.error.code is ErrorCode.BACKEND_ERROR
 
 
@@ -509,14 +511,28 @@ async def test_a_failed_fallback_target_loses_standing_too() -> None:
     assert sent["a"] + sent["b"] < 50, "in even turns it would be 60"
 
 
-@pytest.mark.parametrize("policy", ["weighted_random", "weighted_round_robin", "least_inflight"])
-async def test_an_explanation_foretells_the_next_decision_and_changes_nothing(policy: str) -> None:
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_an_explanation_foretells_the_next_decision_and_changes_nothing(
+    policy: str, autojump_clock: object
+) -> None:
     async with world(*map(instance, "abcdef"), default_policy=policy) as w:
         for _ in range(20):
             first, again = w.desk.explain(chat()), w.desk.explain(chat())
             response = await invoke(w.router, chat())
             assert first.chosen == again.chosen == response.backend.name
             assert first.seed == again.seed
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("failure", [failure for failure, rule in RULES.items() if rule.another_instance])
+async def test_each_failure_moves_on_under_each_policy(failure: Failure, policy: str, autojump_clock: object) -> None:
+    scripts = {"bad": Script([broken(failure)]), "good": Script([0.1])}
+    async with world(instance("bad"), instance("good"), scripts=scripts, default_policy=policy) as w:
+        for session in map(str, range(10)):
+            response = await invoke(w.router, chat(meta={"session_id": session}))
+            assert response.backend.name == "good"
+        assert scripts["bad"].requests, "it was tried at least once"
+        assert w.desk.counts.fallbacks > 0
 
 
 async def test_the_log_of_a_routers_bug_has_no_secret(capsys: pytest.CaptureFixture[str]) -> None:

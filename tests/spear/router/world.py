@@ -184,7 +184,8 @@ async def world(
     on_start: Callable[[Generation], None] | None = None,
     **config: object,
 ) -> AsyncIterator[World]:
-    """Instances without a script answer `ok`."""
+    """Instances without a script answer `ok`. Turns are taken, unless `config` says otherwise."""
+    config.setdefault("default_policy", "weighted_round_robin")
     found = {each.name: (scripts or {}).get(each.name, Script()) for each in instances}
     kind = ScriptedKind(found)
     generation = build_generation(Config(backends=instances, **config), find_kind=lambda _: kind)

@@ -1,0 +1,66 @@
+"""What the course of a request consists of: attempts, and pauses between them."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+from actors import Ref
+from spear.backends import BackendMessage, Call
+from spear.ir import RequestEnvelope
+
+from ._bell import Bell
+from ._decide import Plan
+from ._instance import Instance
+from .health import Trial
+
+Outcome = Literal["ok", "failed", "refused", "superseded", "cancelled"]
+FIRST_EVENT_S: Final = 60.0
+"""The first-event clock where the configuration leaves it to the router."""
+
+
+class Leg:
+    """One attempt: at whom, with what, until when. Times on Trio's clock. `timed`: the policies know its time."""
+
+    __slots__ = (
+        "call", "deadline", "first_event_at", "instance", "plan", "reason", "ref", "request", "started", "timed",
+        "trial",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        plan: Plan,
+        instance: Instance,
+        ref: Ref[BackendMessage],
+        reason: str,
+        request: RequestEnvelope,
+        started: float,
+        trial: Trial | None,
+    ) -> None:
+        self.plan = plan
+        self.instance = instance
+        self.ref = ref
+        self.reason = reason
+        self.request = request
+        self.started = started
+        self.trial = trial
+        self.first_event_at: float | None = None
+        self.timed = False
+
+    def limit(self, deadline: float, upstream: float) -> None:
+        """`deadline` is the request's; `upstream` is that of whoever asked, if it is earlier."""
+        timeouts = self.instance.config.timeouts
+        self.deadline = min(deadline, self.started + timeouts.total)
+        self.call = Call(
+            deadline=min(self.deadline, upstream),
+            connect=timeouts.connect,
+            first_event=timeouts.first_event or FIRST_EVENT_S,
+            idle=timeouts.idle,
+            key=self.instance.key(),
+        )
+
+
+class Pause(NamedTuple):
+    """Nothing to send until `until`, on Trio's clock, or until the bell rings where there is one."""
+
+    until: float
+    bell: Bell | None = None
