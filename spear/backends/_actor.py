@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, get_args
+from typing import Any, Final, get_args
 from uuid import uuid4
 
 from actors import Actor, Context, Request, Sink, Spec, StreamRequest
@@ -138,15 +138,16 @@ def _checked(answer: object, said: str) -> Answer:
     """The kind may be anybody's, and unchecked; from here on all of this is relied upon."""
     if not isinstance(answer, Answer):
         raise TypeError(f"{said} {type(answer).__name__}; an Answer is needed")
-    if not isinstance(answer.payload, _PAYLOADS):
-        wrong, found = "payload", type(answer.payload)
-    elif not isinstance(answer.usage, Usage):
-        wrong, found = "usage", type(answer.usage)
-    elif not isinstance(answer.model, str):
-        wrong, found = "model", type(answer.model)
-    elif not isinstance(answer.degraded, tuple):
-        wrong, found = "degraded", type(answer.degraded)
-    elif answer.degraded and not all(isinstance(step, str) for step in answer.degraded):
+    given: Any = answer
+    if not isinstance(given.payload, _PAYLOADS):
+        wrong, found = "payload", type(given.payload)
+    elif not isinstance(given.usage, Usage):
+        wrong, found = "usage", type(given.usage)
+    elif not isinstance(given.model, str):
+        wrong, found = "model", type(given.model)
+    elif not isinstance(given.degraded, tuple):
+        wrong, found = "degraded", type(given.degraded)
+    elif given.degraded and not all(isinstance(step, str) for step in given.degraded):
         raise TypeError(f"{said} an Answer whose degraded has something that is no str")
     else:
         return answer

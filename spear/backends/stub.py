@@ -56,9 +56,12 @@ _message, _choice, _result = trusted(ChatMessage), trusted(ChatChoice), trusted(
 
 def reply(chat: ChatRequest) -> ChatChoice:
     """What the stub says to `chat`."""
-    if any(message.role == "tool" for message in chat.messages):
-        return _say("stub chat completion after tool")
-    text = next((message.text() for message in reversed(chat.messages) if message.role == "user"), "")
+    text = ""
+    for message in chat.messages:
+        if message.role == "tool":
+            return _say("stub chat completion after tool")
+        if message.role == "user":
+            text = message.text()
     if chat.tools:
         numbers = [match.group() for match in islice(_INTEGER.finditer(text), 2)]
         if len(numbers) == 2:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
+
+from pydantic import BaseModel
 
 from ._model import Model
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=Model)
 
-_FIELDS_SET: Final = "__pydantic_fields_set__"
+_SLOTS: Final = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+_SETTERS: Final[list[Any]] = [vars(BaseModel)[name].__set__ for name in _SLOTS]
+"""All that a model consists of; set past `frozen`."""
 
 
 def trusted(kind: Callable[P, M]) -> Callable[P, M]:
@@ -23,12 +29,17 @@ def trusted(kind: Callable[P, M]) -> Callable[P, M]:
     defaults: dict[str, Any] = {}
     fresh: list[tuple[str, Callable[[], Any]]] = []
     for name, field in cls.model_fields.items():  # in this order they are dumped
-        make = field.default_factory
-        if make is not None:
-            fresh.append((name, make))  # type: ignore[arg-type]  # none of ours takes the other values
-        defaults[name] = None if make is not None or field.is_required() else field.default
+        defaults[name] = None
+        if field.default_factory is not None:
+            fresh.append((name, field.default_factory))  # type: ignore[arg-type]  # none of ours takes other values
+        elif field.is_required():
+            continue
+        elif field.default == () or isinstance(field.default, str | int | float | None):
+            defaults[name] = field.default
+        else:
+            fresh.append((name, partial(deepcopy, field.default)))
     new: Any = object.__new__
-    put = object.__setattr__
+    put_values, put_given, put_extra, put_private = _SETTERS
 
     def make_model(**given: Any) -> Model:
         values = defaults | given
@@ -36,10 +47,10 @@ def trusted(kind: Callable[P, M]) -> Callable[P, M]:
             if name not in given:
                 values[name] = factory()
         model = new(cls)
-        put(model, "__dict__", values)
-        put(model, _FIELDS_SET, set(given))
-        put(model, "__pydantic_extra__", None)
-        put(model, "__pydantic_private__", None)
+        put_values(model, values)
+        put_given(model, set(given))
+        put_extra(model, None)
+        put_private(model, None)
         return model  # type: ignore[no-any-return]
 
     return make_model  # type: ignore[return-value]

@@ -39,10 +39,11 @@ def race(
 ) -> Choice:
     count = len(candidates)
     pair: tuple[int, ...] = (0,) if count == 1 else two_of(count, draws)
-    estimates = [candidates[position].estimate(facts.timing, options.tau) for position in pair]
+    timing, tau = facts.timing, options.tau
+    estimates = [candidates[position].estimate(timing, tau) for position in pair]
     scores: list[float | None] = [None] * count
     best, least = pair[0], 0.0  # of equals the first: which that is, is chance
-    for position, seconds in zip(pair, _expected(estimates, options.tau, now, average), strict=True):
+    for position, seconds in zip(pair, _expected(estimates, tau, now, average), strict=True):
         candidate = candidates[position]
         if seconds is None:
             score = weigh(UNKNOWN_S, candidate) if candidate.load else 0.0
@@ -57,12 +58,13 @@ def race(
 
 def _expected(estimates: Sequence[Estimate | None], tau: float, now: float, average: Average) -> list[float | None]:
     costs = [None if each is None or each.forgotten(tau, now) else average(each) for each in estimates]
-    least = min((cost for cost in costs if cost is not None), default=0.0)
+    least = min([cost for cost in costs if cost is not None], default=0.0)
     expected: list[float | None] = []
     for each, cost in zip(estimates, costs, strict=True):
         if each is None or cost is None:
             expected.append(None)
             continue
-        faded = least + (cost - least) * exp(min(0.0, each.at - now) / tau)
-        expected.append(faded / min(1.0, max(_LEAST_SHARE, (now - each.since) / tau)))
+        faded = least if cost == least else least + (cost - least) * exp(min(0.0, each.at - now) / tau)
+        share = (now - each.since) / tau
+        expected.append(faded if share >= 1.0 else faded / max(_LEAST_SHARE, share))
     return expected
