@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,7 @@ from .normalize import request_from_openai, with_requirements
 from .router import Desk, Explanation, Instance, RouterMessage, build_generation, failed_response, router_spec
 from .router import invoke as ask_router
 from .router import stream as stream_from_router
+from .router.probes import probed, prober_spec
 from .telemetry import ActorCounters, Counters, RequestCounters
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Runtime:
         self._reloader = reloader
         self._router: Ref[RouterMessage]
         self._executions: Executions | None = None
+        self._probing = False
         self._opening = trio.Lock()
 
     @property
@@ -123,7 +125,10 @@ class Runtime:
         Waits for reloads before it, for the files, and for new instances to start (up to 30 s), not for those that
         leave. Cancelled, it has happened whole or not at all. Raises ValueError where there is nothing to read again.
         """
-        return await self._reloader.reload(None if config is None else _source(config))
+        try:
+            return await self._reloader.reload(None if config is None else _source(config))
+        finally:
+            await self._open_probes()
 
     async def invoke(self, request: RequestEnvelope) -> ResponseEnvelope:
         """Ask once. Waits for the answer, at most as long as the request's `timeout_ms` or the host's default.
@@ -307,6 +312,15 @@ class Runtime:
         configured = self._desk.generation.tasks.get(task.id)
         return configured if configured is not None and task == Task(id=task.id) else task
 
+    async def _open_probes(self) -> None:
+        """With the first instance that is to be probed; from then on their actor follows the configuration itself.
+        Not cancelled, since a reload that has happened has happened whole; it waits for nothing outside."""
+        if self._probing or not probed(self._desk.generation.instances):
+            return
+        self._probing = True
+        with trio.CancelScope(shield=True), suppress(SupervisorClosed):
+            await self._supervisor.start(prober_spec(self._desk, self.counters))
+
     async def _open_executions(self) -> Executions:
         async with self._opening:
             if self._executions is None:
@@ -348,7 +362,8 @@ async def open_runtime(
     """Start everything that `config` names; when the block is left, all of it has gone.
 
     Left normally, what is in flight may finish for up to ten seconds; left by an error or a cancellation, it is
-    cancelled. Installs no signal handlers, touches no global state, and opens no connection before the first request.
+    cancelled. Installs no signal handlers, touches no global state, and opens no connection before the first request
+    or probe.
 
     Args:
         config: a `Config`, the path of a TOML file, or a mapping of the same shape; None = one embedded stub.
@@ -388,6 +403,7 @@ async def open_runtime(
             except StartFailed as failed:
                 raise failed.__cause__ or failed from None
             runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
+            await runtime._open_probes()
             if watch and isinstance(source, Path):
                 watcher = partial(Watcher, source, lambda: runtime.config, runtime.reload, seen)
                 await supervisor.start(Spec(name="watch", factory=watcher))

@@ -26,8 +26,10 @@ from ._model import GuestLimits as GuestLimits
 from ._model import HealthConfig as HealthConfig
 from ._model import InstanceConfig as InstanceConfig
 from ._model import LogConfig as LogConfig
+from ._model import OnExhausted as OnExhausted
 from ._model import Origin as Origin
 from ._model import Price as Price
+from ._model import Probe as Probe
 from ._model import RetryConfig as RetryConfig
 from ._model import Route as Route
 from ._model import RouteMatch as RouteMatch

@@ -12,7 +12,7 @@ TOP: Final = frozenset(
 )  # fmt: skip
 BACKEND: Final = frozenset(
     {
-        "breaker", "outlier", "probe", "hedge", "mirror", "budget", "key_pool", "key_policy", "slow_start", "group",
+        "breaker", "outlier", "hedge", "mirror", "budget", "key_pool", "key_policy", "slow_start", "group",
         "quota_group", "rpm", "tpm", "region",
     }
 )  # fmt: skip
@@ -20,7 +20,7 @@ LIMITS: Final = frozenset({"rpm", "tpm", "rpd", "tpd", "input_tpm", "output_tpm"
 CREDENTIAL: Final = frozenset({"limits", "rpm", "tpm", "weight", "budget"})
 ROUTE: Final = frozenset(
     {
-        "hedge", "mirror", "continuation", "on_exhausted", "max_attempts", "retry", "filter", "budget", "limits",
+        "hedge", "mirror", "continuation", "retry", "filter", "budget", "limits",
     }
 )  # fmt: skip
 TASK: Final = frozenset({"budget", "limits", "policy"})

@@ -19,6 +19,7 @@ from ._model import (
     InstanceConfig,
     LogConfig,
     Price,
+    Probe,
     RetryConfig,
     Route,
     RouteMatch,
@@ -157,7 +158,12 @@ def _backend(report: Report, values: Table, path: Path) -> InstanceConfig | None
     if url is not None:
         url = checked_url(report, url, (*path, "base_url"))
     _name(report, values, path)
-    for key, model, later in (("limits", Limits, _later.LIMITS), ("price", Price, ()), ("timeouts", Timeouts, ())):
+    for key, model, later in (
+        ("limits", Limits, _later.LIMITS),
+        ("price", Price, ()),
+        ("timeouts", Timeouts, ()),
+        ("probe", Probe, ()),
+    ):
         if isinstance(values.get(key), dict):
             values[key] = only_known(report, values[key], (*path, key), keys_of(model), later)
     if isinstance(values.get("timeouts"), dict):
@@ -165,6 +171,8 @@ def _backend(report: Report, values: Table, path: Path) -> InstanceConfig | None
         if clocks.get("first_event") == "auto":
             del clocks["first_event"]
         values["timeouts"] = durations(report, clocks, (*path, "timeouts"), _DURATIONS)
+    if isinstance(values.get("probe"), dict):
+        values["probe"] = durations(report, values["probe"], (*path, "probe"), ("every", "timeout"))
     for key in ("ops", "transports", "credentials"):
         _not_empty(report, values, path, key)
     if isinstance(values.get("credentials"), list) and len(values["credentials"]) > 1:

@@ -11,6 +11,7 @@
     _filter      the hard constraints, with reasons
     _routes      which route, hence which policy and fallback
     _decide      facts -> Plan
+    _question    what an active probe asks
     _registry    a configuration -> Generation
     _succession  a generation and the next one -> what starts, stays and leaves
     _explain     Plan -> Explanation
@@ -21,6 +22,7 @@
     health/      breakers, outlier ejection, slow start: pure state
     _bell        rings when somebody may have recovered
     _desk        what outlives the router's actor
+    probes/      active probes, and the actor that sends them
     _respond     envelopes that it makes
     _leg         one attempt, and a pause between two
     _again       which instances one request may be sent to again

@@ -36,7 +36,7 @@ _NOBODY: frozenset[str] = frozenset()
 class Desk:
     """`rng` gives the seed of each decision; seed it to make a run repeatable."""
 
-    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "pausing")
+    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "pausing", "stirred")
 
     def __init__(self, generation: Generation, *, rng: Random | None = None) -> None:
         self.generation = generation
@@ -45,6 +45,8 @@ class Desk:
         self._memory = Memory()
         self._rng = rng or Random()
         self.bell = Bell()
+        self.stirred = Bell()
+        """Rings for active probes: a breaker is not closed, or another configuration holds."""
         self.budget = Budget()
         self.pausing = 0
         """Requests that wait between attempts."""
@@ -62,6 +64,7 @@ class Desk:
             instance.tune(config.health, config.retries, taus)
         form_groups(generation.instances, config.health)
         self.bell.ring()
+        self.stirred.ring()
 
     def decide(self, facts: Facts, now: float, exclude: AbstractSet[str] = _NOBODY, *, panic: bool = False) -> Plan:
         """Decide for real: the policy remembers it."""
@@ -95,6 +98,8 @@ class Desk:
         plan.chosen.health.settle(trial, verdict, now, jitter_of(plan) if verdict == "failed" else 1.0)
         if trial.probe:
             self.bell.ring()
+        if not trial.breaker.closed:
+            self.stirred.ring()
 
     def may_repeat(self, instance: Instance) -> bool:
         """Whether a request may be sent to `instance` once more, by its throttle and the budget of all."""

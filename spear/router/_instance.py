@@ -84,7 +84,7 @@ class Instance:
         self.throttle = Throttle(retries)
 
     def adjust(self, config: InstanceConfig) -> None:
-        """Take over what only the router reads: weight, priority, price. All else in `config` is as it was."""
+        """Take over what only the router reads: weight, priority, price, probe. All else in `config` is as it was."""
         self.config = config
         self.weight = config.weight
         self.priority = config.priority
