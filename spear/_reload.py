@@ -49,7 +49,7 @@ class ReloadReport:
     changed: tuple[str, ...] = ()
     """Replaced by a new one: what the old one has in hand, it finishes."""
     adjusted: tuple[str, ...] = ()
-    """Only weight, priority or price are new: the instance goes on."""
+    """Only weight, priority, price or probe are new: the instance goes on."""
     removed: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()

@@ -114,5 +114,6 @@ def _settings(instance: Instance) -> Probe:
     return instance.config.probe or Probe()
 
 
-def prober_spec(desk: Desk, counters: Counters) -> Spec[Never]:
-    return Spec(name="probes", factory=partial(Prober, desk, counters))
+def prober_spec(desk: Desk, counters: Counters, *, rng: Random | None = None) -> Spec[Never]:
+    """`rng` says when the first probes are sent."""
+    return Spec(name="probes", factory=partial(Prober, desk, counters, rng))
