@@ -68,7 +68,7 @@ class Timeouts(Section):
 class Probe(Section):
     """A small request of the router's own, where callers' requests do not show how the instance is."""
 
-    every: Seconds = 30.0
+    every: Annotated[float, Field(ge=0.1)] = 30.0
     timeout: Seconds = 5.0
 
 

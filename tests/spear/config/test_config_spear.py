@@ -267,6 +267,7 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         (STUB + "probe = true", "5 spear.backends[0].probe: is a boolean; expected a table"),
         (STUB + "probe = { evry = 3 }", '5 spear.backends[0].probe.evry: is not a known key; did you mean "every"?'),
         (STUB + "probe = { every = 0 }", "5 spear.backends[0].probe.every: is 0; expected more than 0"),
+        (STUB + "probe = { every = '50ms' }", "5 spear.backends[0].probe.every: is 0.05; expected at least 0.1"),
         (STUB + "probe = { timeout = 'soon' }", "5 spear.backends[0].probe.timeout: is a string; expected more than 0"),
         (STUB + "[[spear.routes]]\non_exhausted = 'hope'", "6 spear.routes[0].on_exhausted: is none of the known names"),
         (STUB + "[[spear.routes]]\nmax_attempts = 0", "6 spear.routes[0].max_attempts: is 0; expected at least 1"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from spear.config import Config, HealthConfig, InstanceConfig, Probe, RetryConfig
 from spear.ir import (
@@ -22,12 +23,13 @@ from spear.ir import (
     RequestEnvelope,
 )
 from spear.router import build_generation, invoke, stream, succeed
-from spear.router.health import Breaker, Health, Tally
+from spear.router.health import HALF_OPEN, Breaker, Health, Tally
 from spear.router.probes import prober_spec
 from spear.telemetry import Counters
 from tests.spear.router.test_health_routing import Outage, limited, state, view
 from tests.spear.router.world import CHAT, Script, ScriptedKind, World, answer, broken, chat, instance, world
 
+ONCE = RetryConfig(per_instance=1)
 EVERY = 30.0
 PROBE = Probe(every=EVERY, timeout=5.0)
 
@@ -157,6 +159,18 @@ async def test_traffic_of_one_operation_proves_nothing_of_another(autojump_clock
     assert sources == {(CHAT, None), (Operation.EMBEDDINGS, "probe")}
 
 
+async def test_a_success_after_a_failed_probe_proves_it_again(autojump_clock: object) -> None:
+    script = Script([broken(), answer()])
+    async with world(probed(ops=(CHAT,)), scripts={"a": script}) as w:
+        await start(w)
+        await trio.sleep(first() + 1)
+        await invoke(w.router, chat())
+        await trio.sleep(EVERY - 0.1)
+        assert len(script.requests) == 2
+        await trio.sleep(0.2)
+        assert len(script.requests) == 3
+
+
 async def test_traffic_that_fails_proves_nothing(autojump_clock: object) -> None:
     script = Script([refusing()])
     async with world(probed(ops=(CHAT,)), scripts={"a": script}) as w:
@@ -212,6 +226,15 @@ async def test_an_idle_backend_that_dies_is_found_out(autojump_clock: object, fa
         assert [each.backend for each in response.backend.attempts] == ["b"]
 
 
+async def test_many_failures_that_are_allowed_make_no_flood(autojump_clock: object) -> None:
+    script = Noting()
+    settings = HealthConfig(failures=1_000_000)
+    async with world(probed(ops=(CHAT,)), scripts={"a": script}, health=settings) as w:
+        await start(w)
+        await trio.sleep(10 * EVERY)
+        assert 90 <= len(script.times) <= 101
+
+
 async def test_it_is_back_before_a_request_has_to_try(autojump_clock: object) -> None:
     script = Noting(begins=0, ends=100)
     settings = HealthConfig(slow_start_s=1)
@@ -227,30 +250,37 @@ async def test_it_is_back_before_a_request_has_to_try(autojump_clock: object) ->
 
 
 async def test_a_half_open_breaker_is_probed_at_once(autojump_clock: object) -> None:
-    script = Noting(ends=8)
-    async with world(probed(ops=(CHAT,)), scripts={"a": script}, retries=RetryConfig(per_instance=1)) as w:
-        for _ in range(5):
-            await invoke(w.router, chat())
-        await start(w, seed=3)
-        await trio.lowlevel.checkpoint()
-        until = view(w).health.recovers_at(CHAT, trio.current_time())
-        await trio.sleep_until(until + 0.001)
-        assert script.times[5:] == pytest.approx([until - script.begun])
+    """Whether requests opened it before the prober started, or after it had gone to sleep for much longer."""
+    for sleeps in (False, True):
+        script = Noting(ends=8)
+        async with world(probed(ops=(CHAT,)), scripts={"a": script}, retries=ONCE) as w:
+            if sleeps:
+                await start(w, seed=3)
+                await trio.testing.wait_all_tasks_blocked()
+            for _ in range(5):
+                await invoke(w.router, chat())
+            if not sleeps:
+                await start(w, seed=3)
+            await trio.lowlevel.checkpoint()
+            until = view(w).health.recovers_at(CHAT, trio.current_time())
+            assert until < script.begun + first(3)
+            await trio.sleep_until(until + 0.001)
+            assert script.times[5:] == pytest.approx([until - script.begun])
 
 
 async def test_who_waits_for_a_recovery_is_woken(autojump_clock: object) -> None:
-    """A request of a route that waits: it is answered as soon as the probe has closed the breaker."""
-    script = Noting(ends=1)
-    settings = HealthConfig(close_after=1)
-    async with world(
-        probed(ops=(CHAT,)), scripts={"a": script}, health=settings, retries=RetryConfig(per_instance=1)
-    ) as w:
+    """The probe has the one place in the half-open breaker, for 0.3 s: a request goes as soon as it is answered."""
+    script = Script([broken()] * 5 + [0.3, answer()])
+    async with world(probed(ops=(CHAT,)), scripts={"a": script}, health=HealthConfig(close_after=1), retries=ONCE) as w:
+        await start(w, seed=3)
         for _ in range(5):
             await invoke(w.router, chat())
-        await start(w)
+        until = view(w).health.recovers_at(CHAT, trio.current_time())
+        await trio.sleep_until(until + 0.1)
+        assert view(w).health.reason(CHAT, trio.current_time()) == HALF_OPEN
         response = await invoke(w.router, chat(timeout_ms=20_000))
         assert response.result.error is None
-        assert 4 <= trio.current_time() - script.begun <= 6.1
+        assert trio.current_time() == pytest.approx(until + 0.3)
 
 
 async def test_an_unanswered_question_ends_by_its_timeout(autojump_clock: object) -> None:
@@ -288,7 +318,7 @@ async def test_a_neutral_end_waits(autojump_clock: object, failure: BackendError
 
 async def test_a_neutral_end_keeps_no_place_in_a_half_open_breaker(autojump_clock: object) -> None:
     script = Script([broken()] * 5 + [refusing()])
-    async with world(probed(ops=(CHAT,)), scripts={"a": script}, retries=RetryConfig(per_instance=1)) as w:
+    async with world(probed(ops=(CHAT,)), scripts={"a": script}, retries=ONCE) as w:
         for _ in range(5):
             await invoke(w.router, chat())
         await start(w)
@@ -327,7 +357,7 @@ async def test_answers_to_probes_do_not_hide_requests_that_fail(autojump_clock: 
             return answer() if request.meta.source == "probe" else broken()
 
     script = OnlyPings()
-    async with world(probed(ops=(CHAT,)), scripts={"a": script}, retries=RetryConfig(per_instance=1)) as w:
+    async with world(probed(ops=(CHAT,)), scripts={"a": script}, retries=ONCE) as w:
         await start(w)
         for n in range(5):
             assert (n, state(w)) == (n, "ok")
