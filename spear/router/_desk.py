@@ -27,6 +27,7 @@ from ._retry import Budget, jitter
 from ._routes import taus_of
 from ._succession import Succession
 from .health import Trial, Verdict, form_groups
+from .limits import Book, MeterFactory, local_meter
 from .policies import POLICIES, Change, Memory
 
 _JITTER_SALT: Final = 0x6A697474
@@ -34,13 +35,18 @@ _NOBODY: frozenset[str] = frozenset()
 
 
 class Desk:
-    """`rng` gives the seed of each decision; seed it to make a run repeatable."""
+    """`rng` gives the seed of each decision; seed it to make a run repeatable. `meters` makes what limits are counted
+    by."""
 
-    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "pausing")
+    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "limits", "pausing")
 
-    def __init__(self, generation: Generation, *, rng: Random | None = None) -> None:
+    def __init__(
+        self, generation: Generation, *, rng: Random | None = None, meters: MeterFactory = local_meter
+    ) -> None:
         self.generation = generation
         form_groups(generation.instances, generation.config.health)
+        self.limits = Book(meters)
+        self.limits.open(generation.config, generation.instances)
         self.counts = Counts()
         self._memory = Memory()
         self._rng = rng or Random()
@@ -61,7 +67,13 @@ class Desk:
         for instance in generation.instances:
             instance.tune(config.health, config.retries, taus)
         form_groups(generation.instances, config.health)
+        self.limits.open(config, generation.instances)
         self.bell.ring()
+
+    def facts(self, request: RequestEnvelope) -> Facts:
+        """Of the class that the budgets leave to it."""
+        facts = facts_of(request)
+        return self.limits.degraded(facts, trio.current_time()) if self.limits.degrades else facts
 
     def decide(self, facts: Facts, now: float, exclude: AbstractSet[str] = _NOBODY, *, panic: bool = False) -> Plan:
         """Decide for real: the policy remembers it."""
@@ -120,14 +132,18 @@ class Desk:
         seed = self._rng.getrandbits(64)
         self._rng.setstate(state)
         generation = self.generation
-        plan, _ = decide(generation, generation.instances, facts_of(request), self._memory, seed, trio.current_time())
+        plan, _ = decide(generation, generation.instances, self.facts(request), self._memory, seed, trio.current_time())
         return explain(generation, plan, request.request_id)
 
     def observe(self) -> Mapping[str, object]:
-        return {
+        now = trio.current_time()
+        observed: dict[str, object] = {
             "generation": self.generation.number,
-            **self.counts.observe(self.generation.instances, trio.current_time()),
+            **self.counts.observe(self.generation.instances, now),
         }
+        if self.limits.budgets:
+            observed["budgets"] = self.limits.observe(now)
+        return observed
 
 
 def jitter_of(plan: Plan) -> float:

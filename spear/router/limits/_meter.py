@@ -10,14 +10,16 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
 
+Quantity = Literal["requests", "input_tokens", "output_tokens", "tokens", "cost"]
+
+
 class Quota(NamedTuple):
     """What is limited: `limit` of `quantity` in `period` seconds, for `subject`. The same quota is the same meter, also
     across reloads. `rate` refills continuously, up to a burst; `window` is counted in windows that start anew."""
 
     subject: str
     """Who: `backend:gpt-us`, `key:openai-a`, `budget:daily:alice`."""
-    quantity: str
-    """Of what: `requests`, `input_tokens`, `output_tokens`, `tokens`, `cost`."""
+    quantity: Quantity
     limit: float
     period: float
     shape: Literal["rate", "window"] = "rate"
@@ -39,9 +41,9 @@ class Meter(Protocol):
         """Take `amount`, also where it is not admitted: whoever asks decides, the meter counts."""
         ...
 
-    def settle(self, reserved: float, used: float, now: float) -> None:
-        """`reserved`, taken before, came to `used`: the rest is given back, an excess is taken. Once for each
-        reservation."""
+    def settle(self, reserved: float, used: float, since: float, now: float) -> None:
+        """`reserved`, taken at `since`, came to `used`: the rest is given back as if it had never been taken, an excess
+        is taken now. Once for each reservation."""
         ...
 
     def remaining(self, now: float) -> float:
