@@ -201,7 +201,7 @@ class Course:
         leg = Leg(plan, instance, ref, reason, request, now, self.desk.begin(plan, now))
         leg.limit(self.deadline, self._upstream)
         if instance.bounds is not None:
-            leg.reservation = instance.bounds.reserve(plan.facts, None if leg.call.key is None else leg.call.key.id, now)
+            leg.reservation = instance.bounds.reserve(plan.facts, leg.call.key, now)
         if self._again.begun:
             self.desk.budget.take(leg)
         self._out.add(leg)

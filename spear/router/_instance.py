@@ -29,9 +29,9 @@ _LIMITS_OF_ADMISSION: Final = frozenset({"max_inflight", "max_queue", *RATES})
 
 class Instance:
     __slots__ = (
-        "answers_to", "bounds", "capabilities", "checks_limits", "config", "failed", "features", "health", "identity", "index",
-        "keys", "kind", "kind_name", "latencies", "lingers", "max_inflight", "max_queue", "name", "ops", "own_model",
-        "price", "priority", "reason", "ref", "refused", "room", "sent", "taus", "throttle", "transports", "turns",
+        "answers_to", "bounds", "capabilities", "checks_limits", "config", "failed", "features", "health", "identity",
+        "index", "keys", "kind", "kind_name", "latencies", "lingers", "max_inflight", "max_queue", "name", "ops",
+        "own_model", "price", "priority", "reason", "ref", "refused", "room", "sent", "taus", "throttle", "transports", "turns",
         "weight",
     )  # fmt: skip
 

@@ -20,8 +20,8 @@ FIRST_EVENT_S: Final = 60.0
 
 
 class Leg:
-    """One attempt: at whom, with what, until when. Times on Trio's clock. `timed`: the policies know its time. `usage` is
-    what the backend said so far, `chars` how much of a stream has passed through."""
+    """One attempt: at whom, with what, until when. Times on Trio's clock. `timed`: the policies know its time. `usage`:
+    what the backend said so far; `chars`: how much of a stream has passed through."""
 
     __slots__ = (
         "call", "chars", "deadline", "first_event_at", "instance", "plan", "reason", "ref", "request", "reservation",

@@ -14,8 +14,8 @@ from spear.config import InstanceConfig, Origin
 from spear.ir import Capabilities
 
 from ._instance import Instance
-from .limits import RATES
 from ._registry import Generation
+from .limits import RATES
 
 _NO_RATES: Final = dict.fromkeys(RATES)
 

@@ -7,8 +7,8 @@ from math import inf
 from typing import Final, NamedTuple, Protocol
 
 from spear.ir import Operation
+from spear.router._facts import Facts
 
-from .._facts import Facts
 from ._meter import Meter, MeterFactory, Quota
 
 MOST_SUBJECTS: Final = 10_000

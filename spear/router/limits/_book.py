@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from spear.config import Config, KeyLimits
 from spear.ir import Limits
+from spear.router._facts import Facts
 
-from .._facts import Facts
 from ._allowance import Allowance, Single
 from ._bounds import Bounds
 from ._budget import Budget
@@ -17,7 +17,7 @@ from ._meter import Meter, MeterFactory, Quantity, Quota
 from ._window import Window
 
 if TYPE_CHECKING:
-    from .._instance import Instance
+    from spear.router._instance import Instance
 
 LIMIT: Final = "limit:"
 _MINUTE: Final = 60.0

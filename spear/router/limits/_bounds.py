@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import inf
 
+from spear.backends import Key
 from spear.config import Price
 from spear.ir import Operation
+from spear.router._facts import Facts
+from spear.router._usage import TOKENS_BOTH_WAYS
 
-from .._facts import Facts
-from .._usage import TOKENS_BOTH_WAYS
 from ._allowance import Allowance, Single
 from ._amounts import POSITION, Amounts, Outputs, amounts_of
 from ._reservation import Reservation
@@ -69,10 +70,10 @@ class Bounds:
         """Whether the limits of one key leave room; for whoever chooses among several."""
         return _first(self.keyed.get(key_id, ()), facts, self.amounts(facts), now) is None
 
-    def reserve(self, facts: Facts, key_id: str | None, now: float) -> Reservation:
-        """For an attempt that is about to be sent."""
+    def reserve(self, facts: Facts, key: Key | None, now: float) -> Reservation:
+        """For an attempt that is about to be sent with `key`."""
         made = Reservation(self.amounts(facts), now)
-        for allowances in (self.own, self.keyed.get(key_id, ()) if key_id is not None else ()):
+        for allowances in (self.own, () if key is None else self.keyed.get(key.id, ())):
             for each in allowances:
                 if each.covers(facts):
                     made.add(each.meter(facts, now), each.quota.quantity)

@@ -7,10 +7,10 @@ from typing import Final
 
 from spear.config import Budget as BudgetConfig
 from spear.config import InstanceConfig
+from spear.router._facts import Facts
 
-from .._facts import Facts
 from ._allowance import Allowance, PerSubject, Scope, Single, Who
-from ._meter import Meter, MeterFactory, Quantity, Quota
+from ._meter import MeterFactory, Quantity, Quota
 
 QUANTITIES: Final[tuple[Quantity, ...]] = ("requests", "tokens", "cost")
 BUDGET: Final = "budget:"
@@ -53,7 +53,8 @@ class Budget:
         if former is not None and self._same_as(former):
             known = {each.quota: each for each in former.shared if isinstance(each, PerSubject)}
         self.shared: tuple[Single | PerSubject, ...] = tuple(
-            known.get(quota) or self._share(quota, factory) for quota in self._quotas()
+            known.get(quota) or self._share(quota, factory)
+            for quota in (self._quotas() if config.per not in {"backend", "key"} else ())
         )
 
     def of(self, name: str) -> tuple[Allowance, ...]:
@@ -88,10 +89,8 @@ class Budget:
             shown[f"{each.quota.quantity}_left"] = left
             if isinstance(each, PerSubject):
                 shown["subjects"] = len(each)
-        for position, quota in enumerate(self._quotas()):
-            if self.fixed:
-                left = {name: singles[position].left(now) for name, singles in self.fixed.items()}
-                shown[f"{quota.quantity}_left"] = left
+        for position, quota in enumerate(self._quotas() if self.fixed else ()):
+            shown[f"{quota.quantity}_left"] = {name: each[position].left(now) for name, each in self.fixed.items()}
         return shown
 
     def _quotas(self) -> list[Quota]:

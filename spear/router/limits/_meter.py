@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
-
 Quantity = Literal["requests", "input_tokens", "output_tokens", "tokens", "cost"]
 
 

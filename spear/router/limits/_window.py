@@ -27,21 +27,20 @@ class Window:
         self._used = 0.0
 
     def admits(self, amount: float, now: float) -> bool:
-        self._forget(now)
-        return self._used + amount <= self._most
+        return self._counts(now) + amount <= self._most
 
     def ready_at(self, amount: float, now: float) -> float:
         """An amount that is still reserved counts as used."""
         if amount > self._most:
             return inf
-        self._forget(now)
-        used = self._used
+        used, ready, oldest = self._counts(now), now, self._oldest(now)
         for number, taken in self._slices:
             if used + amount <= self._most:
                 break
-            used -= taken
-            now = self._ends(number)
-        return now
+            if number >= oldest:
+                used -= taken
+                ready = self._ends(number)
+        return ready
 
     def reserve(self, amount: float, now: float) -> None:
         self._forget(now)
@@ -61,8 +60,20 @@ class Window:
                 return
 
     def remaining(self, now: float) -> float:
-        self._forget(now)
-        return max(0.0, self.limit - self._used)
+        return max(0.0, self.limit - self._counts(now))
+
+    def _counts(self, now: float) -> float:
+        """What was used in the window that ends now. Changes nothing."""
+        used, oldest = self._used, self._oldest(now)
+        for number, taken in self._slices:
+            if number >= oldest:
+                return used
+            used -= taken
+        return 0.0
+
+    def _oldest(self, now: float) -> int:
+        """The number of the first slice that counts."""
+        return floor(now / self._slice) - _SLICES
 
     def _take(self, amount: float, now: float) -> None:
         if amount <= 0:
@@ -75,10 +86,7 @@ class Window:
         self._used += amount
 
     def _forget(self, now: float) -> None:
-        slices = self._slices
-        if not slices:
-            return
-        oldest = floor(now / self._slice) - _SLICES
+        slices, oldest = self._slices, self._oldest(now)
         while slices and slices[0][0] < oldest:
             self._used -= slices.popleft()[1]
         if not slices:
