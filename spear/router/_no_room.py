@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 RETRY_HINT_MS: Final = 1000
 """When to ask again, where nothing better is known."""
+_ROUNDING: Final = 1e-6
+"""Of a millisecond: what the difference of two times may be off by."""
 
 
 def no_room(
@@ -44,7 +46,7 @@ def no_room(
         what["retryable"] = False
     else:
         message = f"every backend that could take the request has reached a limit ({names})"
-        what["retry_after_ms"] = ceil((ready - now) * 1000)
+        what["retry_after_ms"] = ceil((ready - now) * 1000 - _ROUNDING)
     return make_error(ErrorCode.RATE_LIMITED if rates else ErrorCode.BUDGET_EXCEEDED, message, **what)
 
 

@@ -234,7 +234,9 @@ def test_each_end_of_an_attempt(how: str) -> None:
         assert held.reserved == RESERVED_IN + RESERVED_OUT
         requests, tokens_in, tokens_out = end(course, leg, how, 50)
         assert held.used == tokens_in + tokens_out
-        assert sum(each.used for each in tallies.of("requests") if each.quota.subject.startswith("backend:")) == requests
+        assert (
+            sum(each.used for each in tallies.of("requests") if each.quota.subject.startswith("backend:")) == requests
+        )
 
     trio.run(scenario, clock=trio.testing.MockClock())
 
