@@ -31,8 +31,8 @@ class Instance:
     __slots__ = (
         "answers_to", "bounds", "capabilities", "checks_limits", "config", "failed", "features", "health", "identity",
         "index", "keys", "kind", "kind_name", "latencies", "lingers", "max_inflight", "max_queue", "name", "ops",
-        "own_model", "price", "priority", "reason", "ref", "refused", "room", "sent", "taus", "throttle", "transports", "turns",
-        "weight",
+        "own_model", "price", "priority", "reason", "ref", "refused", "room", "sent", "taus", "throttle", "transports",
+        "turns", "weight",
     )  # fmt: skip
 
     def __init__(

@@ -225,6 +225,7 @@ def test_reserved_is_settled_and_given_back_whatever_happens(data: st.DataObject
 @pytest.mark.parametrize("how", ENDS)
 def test_each_end_of_an_attempt(how: str) -> None:
     async def scenario() -> None:
+        await trio.lowlevel.checkpoint()
         tallies = Tallies()
         desk = limited_desk(tallies)
         course = Course(desk, request("t"), trio.current_time(), float("inf"))
@@ -242,6 +243,7 @@ def test_each_end_of_an_attempt(how: str) -> None:
 
 
 async def test_an_answer_of_unknown_length_is_expected_as_long_as_the_others(mock_clock) -> None:
+    await trio.lowlevel.checkpoint()
     desk = limited_desk(Tallies())
     bounds = desk.generation.by_name["a"].bounds
     facts = desk.facts(chat("x" * 100))
@@ -258,6 +260,7 @@ async def test_an_answer_of_unknown_length_is_expected_as_long_as_the_others(moc
 
 
 async def test_only_answers_teach(mock_clock) -> None:
+    await trio.lowlevel.checkpoint()
     desk = limited_desk(Tallies())
     for _ in range(60):
         course = Course(desk, request("t"), trio.current_time(), float("inf"))
