@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -144,6 +144,15 @@ class Desk:
         if self.limits.budgets:
             observed["budgets"] = self.limits.observe(now)
         return observed
+
+    def usage(self) -> dict[str, Any]:
+        """What is left of rates and budgets."""
+        now = trio.current_time()
+        bounds = {each.name: each.bounds for each in self.generation.instances if each.bounds is not None}
+        return {
+            "backends": {name: left for name, each in bounds.items() if (left := each.remaining(now))},
+            "budgets": self.limits.observe(now),
+        }
 
 
 def jitter_of(plan: Plan) -> float:

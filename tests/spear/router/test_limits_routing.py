@@ -182,6 +182,17 @@ async def test_a_bug_of_the_router_keeps_what_was_reserved(
         assert w.desk.observe()["budgets"]["b"]["tokens_left"] == 49
 
 
+async def test_an_actor_that_stops_in_mid_call_leaves_what_was_reserved_as_used(autojump_clock: object) -> None:
+    budget = Budget(name="b", window=60.0, tokens=100)
+    async with world(instance("a"), scripts={"a": Script([60.0])}, budgets=(budget,)) as w:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(invoke, w.router, capped("1234", max_tokens=50))
+            await trio.sleep(1)
+            await w.supervisor.stop(w.desk.generation.by_name["a"].ref)
+        assert w.desk.usage()["budgets"]["b"]["tokens_left"] == 49
+        assert w.desk.observe()["errors"] == {"backend_unavailable": 1}
+
+
 # --- budgets -------------------------------------------------------------------------------------------------
 
 
