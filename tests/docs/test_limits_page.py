@@ -12,6 +12,7 @@ from spear.config import Config
 from spear.config._model import Timeouts
 from spear.hostcall import Limits, _limits
 from spear.ir import _json
+from spear.router.limits import _allowance
 from tests.docs._pages import DOCS, rows, section
 
 LISTED: Final = {
@@ -28,7 +29,7 @@ def defaults() -> Mapping[str, Any]:
     found: dict[str, Any] = {f"{name}.{key}": value for name, model in sections.items() for key, value in model}
     guest = Limits()
     found |= {name: getattr(guest, name) for name in guest.__dataclass_fields__}
-    for module in (_limits, egress, _json):
+    for module in (_limits, egress, _json, _allowance):
         found |= {name: value for name, value in vars(module).items() if name.isupper()}
     return found
 
