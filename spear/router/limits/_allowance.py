@@ -63,6 +63,15 @@ class Single:
         self._scope = scope  # of a budget; the limits of a backend or a key are for all that it is asked
 
     @property
+    def the_meter(self) -> Meter:
+        return self._meter
+
+    @property
+    def unconditional(self) -> bool:
+        """Covers every request."""
+        return self._scope is None or self._scope == Scope()
+
+    @property
     def budget(self) -> bool:
         return self._scope is not None
 

@@ -35,7 +35,8 @@ class Gcra:
         self._lows: list[float] = []
 
     def admits(self, amount: float, now: float) -> bool:
-        return self._owed(now) + amount <= self._most
+        debt = self._debt - (now - self._at) * self._rate
+        return (debt + amount if debt > 0 else amount) <= self._most
 
     def ready_at(self, amount: float, now: float) -> float:
         if amount > self._most:
