@@ -18,6 +18,7 @@ import trio
 
 from actors import ActorCrashed, ActorStopped, Ref
 
+from ._mirrors import MirrorsNode
 from ._tree import CannotStart, Replace
 from .backends import Kind
 from .config import Config, GuestLimits, Origin, load_config
@@ -74,9 +75,10 @@ class ReloadReport:
 
 
 class Reloader:
-    """Belongs to one runtime. `backends` is set once these have started."""
+    """Belongs to one runtime. `backends` and `mirrors` are set once these have started."""
 
     backends: Ref[Replace]
+    mirrors: MirrorsNode
 
     def __init__(
         self, source: Source, config: Config, desk: Desk, counters: Counters, find_kind: Callable[[str], Kind]
@@ -132,6 +134,7 @@ class Reloader:
         try:
             succession = succeed(old, build_generation(config, find_kind=self._find_kind))
             announced.leaving = succession.leaving
+            await self.mirrors.prepare(config)
             await self.backends.ask(Replace(succession))
         except CannotStart as error:
             raise CannotStart(Redactor(config.secrets)(str(error))) from None
@@ -172,6 +175,7 @@ class Reloader:
                 now, new = getattr(started, key), getattr(wanted, key)
                 if now != new:
                     yield f"{section}.{key} stays {now} until the next start, which makes it {new}"
+        yield from self.mirrors.not_applied(config)
 
     def _failed(self, error: str, problems: tuple[Problem, ...] = ()) -> ReloadReport:
         return ReloadReport(generation=self._desk.generation.number, error=error, problems=problems)

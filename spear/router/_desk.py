@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -29,6 +29,9 @@ from ._succession import Succession
 from .health import Trial, Verdict, form_groups
 from .policies import POLICIES, Change, Memory
 
+if TYPE_CHECKING:
+    from .mirrors import Mirroring
+
 _JITTER_SALT: Final = 0x6A697474
 _NOBODY: frozenset[str] = frozenset()
 
@@ -36,7 +39,7 @@ _NOBODY: frozenset[str] = frozenset()
 class Desk:
     """`rng` gives the seed of each decision; seed it to make a run repeatable."""
 
-    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "pausing")
+    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "mirroring", "pausing")
 
     def __init__(self, generation: Generation, *, rng: Random | None = None) -> None:
         self.generation = generation
@@ -46,6 +49,8 @@ class Desk:
         self._rng = rng or Random()
         self.bell = Bell()
         self.budget = Budget()
+        self.mirroring: Mirroring | None = None
+        """There once a route mirrors."""
         self.pausing = 0
         """Requests that wait between attempts."""
 
