@@ -23,3 +23,7 @@ from ._record import MirrorRecord as MirrorRecord
 from ._record import read_record as read_record
 from ._record import write_record as write_record
 from ._side import Primary as Primary
+from ._summary import Bad as Bad
+from ._summary import Group as Group
+from ._summary import Summary as Summary
+from ._summary import read_lines as read_lines

@@ -33,7 +33,7 @@ from ._gate import dropped_for, estimated_cost
 from ._journal import Journal
 from ._mirroring import Mirroring, MirrorRequest
 from ._record import MirrorRecord, write_record
-from ._side import OK, Side
+from ._side import OK, UNFINISHED, Side
 from ._similarity import Similarity
 
 _log = get_logger("spear.mirrors")
@@ -131,9 +131,11 @@ class Mirrors(Actor[MirrorRequest]):
         )
 
     async def _record(self, msg: MirrorRequest, mirror: Side, deadline: float, config: MirrorLimits) -> None:
-        primary = msg.primary.unfinished()
-        with trio.CancelScope(deadline=deadline):
-            primary = await msg.primary.side()
+        primary = msg.primary.now()
+        if primary.outcome == UNFINISHED and mirror.outcome == OK:  # with nothing to compare, nothing is waited for
+            with trio.CancelScope(deadline=deadline):
+                await msg.primary.wait()
+            primary = msg.primary.now()
         record = record_of(
             msg.request,
             msg.facts,

@@ -17,7 +17,8 @@ Least0 = Annotated[float, Field(ge=0)]
 class MirrorRecord(BaseModel):
     """None: not known, or it does not apply. Times in milliseconds from the send of that attempt; differences are the
     mirror's less the primary's. An outcome is `ok`, an error's code, `left` (the primary's caller did) or `unfinished`
-    (the mirror's time was over before the primary's end). `compared` is True where both are `ok`."""
+    (the primary's end was not waited for: the mirror had failed, or its time was over). `compared` is True where both
+    are `ok`."""
 
     # Unknown keys are let pass: a file may be a later version's.
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)

@@ -47,13 +47,12 @@ class Primary:
     def left(self, leg: Leg, now: float) -> None:
         self._tell(leg, LEFT, None, now)
 
-    async def side(self) -> Side:
+    async def wait(self) -> None:
         await self._done.wait()
-        assert self._side is not None
-        return self._side
 
-    def unfinished(self) -> Side:
-        return Side(self._leg.instance.name, self._leg.request.model, UNFINISHED)
+    def now(self) -> Side:
+        """How it has ended; `unfinished` as long as it has not."""
+        return self._side or Side(self._leg.instance.name, self._leg.request.model, UNFINISHED)
 
     def _tell(self, leg: Leg, outcome: str, answer: Answer | None, now: float) -> None:
         if leg is not self._leg or self._side is not None:
