@@ -26,8 +26,9 @@ from spear.router.mirrors._summary import LONGEST_LINE
 
 def record(**fields: object) -> MirrorRecord:
     base = {
-        "time": "2026-01-01T00:00:00.000+00:00", "request_id": "req_1", "operation": "chat_completions", "model": "small",
-        "primary": "a", "mirror": "b", "primary_outcome": "ok", "mirror_outcome": "ok", "compared": True,
+        "time": "2026-01-01T00:00:00.000+00:00", "request_id": "req_1", "model": "small",
+        "operation": "chat_completions", "primary": "a", "mirror": "b", "primary_outcome": "ok", "mirror_outcome": "ok",
+        "compared": True,
     }  # fmt: skip
     return MirrorRecord.model_validate({**base, **fields})
 
