@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from spear.router.mirrors import Group, Summary
 
 _HEADINGS = ("primary", "mirror", "model", "n", "errors", "alike", "p10", "tools", "args", "schema", "time", "cost")
-_LEGEND = (
-    "alike, p10: median and 10th percentile of the texts' similarity, 0 to 1. tools, args: calls with the same\n"
-    "names, and also the same arguments. schema: mirror's answers that are the JSON asked for. time: median of\n"
-    "mirror / primary. cost: sum of the mirror's / sum of the primary's. -: no record says anything of it."
-)
+_LEGEND = """\
+alike, p10   similarity of the texts, 0 to 1: median and 10th percentile
+tools, args  of the answers with tool calls: same names; same arguments, too
+schema       mirror's answers that are the JSON that was asked for
+time, cost   mirror / primary: median of the times; sums of the costs
+-            no record says anything of it"""
 
 
 @click.group()

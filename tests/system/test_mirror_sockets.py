@@ -15,6 +15,7 @@ import spear
 from spear.router.mirrors import Summary, read_lines
 from tests.servers.fault_server import FaultServer
 from tests.system.kit import backend, chat, config, nothing_left, until_true
+from tests.system.test_cancellation import cancel_at_step
 
 
 def mirrored(primary: FaultServer, mirror: FaultServer, *, percent: float = 100, **mirrors: object) -> dict[str, Any]:
@@ -32,6 +33,24 @@ def counts(runtime: spear.Runtime) -> Mapping[str, Any]:
 
 async def ask(runtime: spear.Runtime, text: str = "one two") -> str:
     return (await runtime.invoke(chat(text))).unwrap().text
+
+
+async def ask_it(runtime: spear.Runtime) -> bool:
+    return await ask(runtime) == "echo: one two"
+
+
+async def read_stream(runtime: spear.Runtime) -> bool:
+    async with runtime.stream(chat("one two")) as events:
+        return [event.type async for event in events][-1] == "completed"
+    raise AssertionError
+
+
+async def leave_stream(runtime: spear.Runtime) -> bool:
+    async with runtime.stream(chat("one two")) as events:
+        async for event in events:
+            if event.type == "content_delta":
+                return True
+    return False
 
 
 async def test_both_are_asked_and_compared(fault_servers):
@@ -186,3 +205,45 @@ async def test_a_reload_brings_mirrors_and_takes_them_away(fault_servers, tmp_pa
         await trio.sleep(0.1)
         assert counts(runtime)["sent"] == 2
     assert mirror.counts()["total"] == 2
+
+
+@pytest.mark.parametrize("action", [ask_it, read_stream, leave_stream])
+async def test_a_caller_that_leaves_after_any_step(fault_servers, action):
+    """From the first step to beyond the mirror's record: nothing is open afterwards, and the counts add up."""
+    primary, mirror = fault_servers(), fault_servers()
+    async with nothing_left(), spear.open_runtime(mirrored(primary, mirror)) as runtime:
+        assert await action(runtime)
+        n = completed = cancelled = 0
+        with trio.fail_after(60):
+            while completed < 3:
+                n += 1
+                with cancel_at_step(n) as scope:
+                    assert await action(runtime)
+                    await trio.sleep(0.01)
+                completed = 0 if scope.cancelled_caught else completed + 1
+                cancelled += scope.cancelled_caught
+                await until_true(lambda: not busy(runtime))
+                found = counts(runtime)
+                assert found["sent"] == found["ok"] + sum(found["failed"].values())
+                assert (found["dropped"], found["cancelled"], found["failed"]) == ({}, 0, {})
+        assert cancelled > 8
+        assert len(runtime.mirrors()) == found["sent"] > 3
+        assert all(each.load == 0 for each in runtime._desk.generation.instances)
+        assert (await mirror.until(open=0))["aborted"] == 0
+        await primary.until(open=0)
+    await mirror.until(connections_open=0)
+    await primary.until(connections_open=0)
+
+
+async def test_a_bug_of_ours_ends_one_mirror_only(fault_servers, monkeypatch):
+    primary, mirror = fault_servers(), fault_servers()
+    async with nothing_left(), spear.open_runtime(mirrored(primary, mirror)) as runtime:
+        with monkeypatch.context() as patch:
+            patch.setattr("spear.router.mirrors._actor.record_of", None)
+            assert await ask(runtime) == "echo: one two"
+            await until_true(lambda: counts(runtime)["ok"] == 1 and not busy(runtime))
+        assert runtime.mirrors() == []
+        assert await ask(runtime) == "echo: one two"
+        await until_true(lambda: len(runtime.mirrors()) == 1)
+        (node,) = [node for node in runtime.snapshot().walk() if node.path == "runtime/mirrors"]
+        assert (node.restarts, node.crashed) == (0, 0)

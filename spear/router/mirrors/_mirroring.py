@@ -29,7 +29,7 @@ _SALT: Final = 0x6D6972726F72
 _NOT_MIRRORED: Final = NotMirrored()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class MirrorRequest:
     """Mirror this one; what becomes of its primary is to be learned from `primary`."""
 

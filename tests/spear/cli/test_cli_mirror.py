@@ -14,7 +14,8 @@ def record(number: int, **fields: object) -> bytes:
     base = {
         "time": "2026-01-01T00:00:00.000+00:00", "request_id": f"req_{number}", "operation": "chat_completions",
         "model": "small", "primary": "gpt", "mirror": "local", "primary_outcome": "ok", "mirror_outcome": "ok",
-        "compared": True, "text_similarity": min(1.0, number / 10), "primary_latency_ms": 100.0, "mirror_latency_ms": 150.0,
+        "compared": True, "text_similarity": min(1.0, number / 10), "primary_latency_ms": 100.0,
+        "mirror_latency_ms": 150.0,
     }  # fmt: skip
     return write_record(MirrorRecord.model_validate({**base, **fields}))
 
