@@ -87,6 +87,7 @@ class Reloader:
         self.guests: GuestLimits | None = None
         """Those that the engine was started with, once there is one."""
         self._router = config.router
+        self._tracing = config.tracing
         self._desk = desk
         self._find_kind = find_kind
         self._turn = trio.Lock()
@@ -176,6 +177,9 @@ class Reloader:
                 if now != new:
                     yield f"{section}.{key} stays {now} until the next start, which makes it {new}"
         yield from self.mirrors.not_applied(config)
+
+        if config.tracing != self._tracing:
+            yield f"tracing stays {str(self._tracing).lower()} until the next start"
 
     def _failed(self, error: str, problems: tuple[Problem, ...] = ()) -> ReloadReport:
         return ReloadReport(generation=self._desk.generation.number, error=error, problems=problems)
