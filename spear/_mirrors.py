@@ -28,12 +28,8 @@ class MirrorsNode:
         self._started: MirrorLimits | None = None
 
     async def prepare(self, config: Config) -> None:
-        """Whatever `config` needs, before it holds. Waits for the disk, where records go to a file. Raises
-        `ConfigError` where that cannot be written, `CannotStart`."""
-        if all(route.mirror is None for route in config.routes):
-            return
-        await _check(config)
-        if self._started is not None:
+        """Start what `config` needs, before it holds. Raises `CannotStart`."""
+        if self._started is not None or not _mirrors(config):
             return
         mirroring = Mirroring(self._counters)
         try:
@@ -51,9 +47,11 @@ class MirrorsNode:
                 yield f"mirrors.{key} stays {now} until the next start, which makes it {new}"
 
 
-async def _check(config: Config) -> None:
+async def check_records_file(config: Config) -> None:
+    """Raise `ConfigError` where `config` mirrors and its records cannot be written; makes the file where there is none.
+    Waits for the disk."""
     limits = config.mirrors
-    if limits.path is None:
+    if limits.path is None or not _mirrors(config):
         return
     try:
         await trio.to_thread.run_sync(Journal(limits.path, limits.max_bytes, limits.files).check)
@@ -62,3 +60,7 @@ async def _check(config: Config) -> None:
         origin = config.origin
         message = f"{limits.path} cannot be written: {why}"
         raise ConfigError([Problem(origin.file, origin.line_of("mirrors"), "spear.mirrors.path", message)]) from None
+
+
+def _mirrors(config: Config) -> bool:
+    return any(route.mirror is not None for route in config.routes)

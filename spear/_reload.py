@@ -18,7 +18,7 @@ import trio
 
 from actors import ActorCrashed, ActorStopped, Ref
 
-from ._mirrors import MirrorsNode
+from ._mirrors import MirrorsNode, check_records_file
 from ._tree import CannotStart, Replace
 from .backends import Kind
 from .config import Config, GuestLimits, Origin, load_config
@@ -135,6 +135,7 @@ class Reloader:
         try:
             succession = succeed(old, build_generation(config, find_kind=self._find_kind))
             announced.leaving = succession.leaving
+            await check_records_file(config)
             await self.mirrors.prepare(config)
             await self.backends.ask(Replace(succession))
         except CannotStart as error:

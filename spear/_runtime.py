@@ -30,7 +30,7 @@ from actors import (
 
 from ._extras import need
 from ._guest_chat import GuestChat
-from ._mirrors import MirrorsNode
+from ._mirrors import MirrorsNode, check_records_file
 from ._reload import Reloader, ReloadReport, Source
 from ._tree import Backends, Executions, RunGuest
 from ._watch import Look, Watcher, look_now, watched
@@ -382,6 +382,7 @@ async def open_runtime(
         loaded = load_config(source)  # again: what changes after the look is seen as a change
     find = _finder(kinds or {})
     desk = Desk(build_generation(loaded, find_kind=find), rng=Random(seed) if seed is not None else None)
+    await check_records_file(loaded)
     counters = Counters()
     counting = ActorCounters(counters, _actor_label)
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
