@@ -173,6 +173,18 @@ async def test_records_go_to_the_file_and_a_full_disk_hurts_nobody(fault_servers
         assert await ask(runtime) == "echo: one two"
 
 
+async def test_what_is_in_memory_is_in_the_file_after_a_shutdown(fault_servers, tmp_path: Path):
+    primary, mirror = fault_servers(), fault_servers()
+    path = tmp_path / "m.jsonl"
+    async with nothing_left(), spear.open_runtime(mirrored(primary, mirror, path=str(path))) as runtime:
+        async with trio.open_nursery() as nursery:
+            for _ in range(12):
+                nursery.start_soon(ask, runtime)
+        while len(runtime.mirrors()) < 12:
+            await trio.lowlevel.checkpoint()
+    assert records_in(path) == 12
+
+
 def records_in(path: Path) -> int:
     summary = Summary()
     with path.open("rb") as file:

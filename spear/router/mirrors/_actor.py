@@ -163,13 +163,16 @@ class Mirrors(Actor[MirrorRequest]):
         return {name: redact(text[:most]) for name, text in found.items()}
 
     async def _write(self, record: MirrorRecord, journal: Journal) -> None:
-        """One at a time, in a thread. A record that cannot be written is counted and said; it is still in memory."""
-        async with self._writing:
-            try:
-                await trio.to_thread.run_sync(journal.write, write_record(record))
-            except OSError as error:
-                self._mirroring.counts.lose()
-                _log.error("mirror_record_lost", path=str(journal.path), error=error.strerror)
+        """One at a time, in a thread, also at shutdown: who has seen it in memory finds it in the file. A record that
+        cannot be written is counted and said."""
+        line = write_record(record)
+        with trio.CancelScope(shield=True):  # for as long as the disk takes
+            async with self._writing:
+                try:
+                    await trio.to_thread.run_sync(journal.write, line)
+                except OSError as error:
+                    self._mirroring.counts.lose()
+                    _log.error("mirror_record_lost", path=str(journal.path), error=error.strerror)
 
     def observe(self) -> Mapping[str, object]:
         return self._mirroring.observe(trio.current_time())
