@@ -136,6 +136,10 @@ class BlockingRuntime:
         """As `Runtime.usage`."""
         return self._look(self._runtime.usage)
 
+    def mirrors(self) -> list[dict[str, Any]]:
+        """As `Runtime.mirrors`."""
+        return self._look(self._runtime.mirrors)
+
     def capabilities(self) -> dict[str, Any]:
         """As `Runtime.capabilities`."""
         return self._look(self._runtime.capabilities)

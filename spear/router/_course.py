@@ -9,7 +9,7 @@ panics or fails, as configured. It ends exactly once, as ok, failed or cancelled
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -42,6 +42,9 @@ from ._routes import find_route
 from ._settle import settle_leg
 from ._usage import settle_usage
 
+if TYPE_CHECKING:
+    from .mirrors import Mirroring, Primary
+
 _log = get_logger("spear.router")
 _attempt = trusted(Attempt)
 _FAIR_S: Final = 1.0
@@ -54,7 +57,8 @@ class Course:
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_plan", "_retried", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk", "generation", "request",
+        "_plan", "_primary", "_retried", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk",
+        "generation", "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
@@ -81,6 +85,7 @@ class Course:
         self._hint_ms: int | None = None
         self._out: set[Leg] = set()
         self._upstream = upstream
+        self._primary: Primary | None = None  # for who compares a mirrored request, once it is known whether it is one
         desk.counts.requests += 1
 
     # --- forward ----------------------------------------------------------------------------------------
@@ -221,11 +226,15 @@ class Course:
         now = leg.first_event_at = trio.current_time()
         self._answered_in_time(leg, now)
         self.desk.judge(leg.plan, leg.trial, "proved", now)
+        if self.desk.mirroring is not None:
+            self._follow(self.desk.mirroring, leg)
 
     def failed(self, leg: Leg, fault: Fault) -> bool:
         """Record it; True where another attempt may follow."""
         now, rule, instance = trio.current_time(), fault.rule, leg.instance
         self._record(leg, "failed", now, fault.error.code, fault)
+        if self._primary is not None:
+            self._primary.failed(leg, fault.error.code.value, now)
         instance.failed += 1
         self.desk.settle(leg.plan, fault)
         out_of_time = fault.error.code is ErrorCode.TIMEOUT and now >= self.deadline
@@ -259,6 +268,8 @@ class Course:
         """The caller went away during this attempt."""
         now = trio.current_time()
         self._record(leg, "cancelled", now)
+        if self._primary is not None:
+            self._primary.left(leg, now)
         self.desk.judge(leg.plan, leg.trial, "neutral", now)
         if not leg.timed:
             self._latency(leg).given_up(now - leg.started, now)
@@ -275,6 +286,8 @@ class Course:
             self.desk.judge(leg.plan, leg.trial, "neutral", trio.current_time())
             if leg.reservation is not None:
                 leg.reservation.keep(trio.current_time())
+            if self._primary is not None:
+                self._primary.failed(leg, ErrorCode.INTERNAL.value, trio.current_time())
         self._out.clear()
 
     def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
@@ -286,6 +299,8 @@ class Course:
         self.desk.judge(leg.plan, leg.trial, "succeeded", now)
         leg.instance.throttle.succeeded()
         self.desk.counts.ok += 1
+        if self.desk.mirroring is not None:
+            self._follow(self.desk.mirroring, leg).answered(leg, answer, now)
         backend = backend_info(leg, answer, self.arrived, now, self.attempts, self.generation.number)
         return ok_response(self.request, backend, answer, usage, raw=self.generation.config.debug_raw)
 
@@ -328,6 +343,12 @@ class Course:
     def partial_usage(self, leg: Leg) -> Usage:
         """What a stream has used so far: what the backend said, else what passed through."""
         return settle_usage(leg.usage or Usage(), leg.plan.facts, leg.chars, leg.instance.config.price)
+
+    def _follow(self, mirroring: Mirroring, leg: Leg) -> Primary:
+        """A request is offered once, whatever becomes of that."""
+        if self._primary is None:
+            self._primary = mirroring.offer(self.request, leg, self.generation)
+        return self._primary
 
     def _answered_in_time(self, leg: Leg, now: float) -> None:
         if not leg.timed:

@@ -299,7 +299,6 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         ),
         (BUDGET + "cost = 1\n" + BUDGET + "cost = 1", "6 spear.budgets[1].name: is the name of spear.budgets[0] already"),
         (STUB + "[[spear.routes]]\nhedge = {}", "6 spear.routes[0].hedge: is not supported by this version"),
-        (STUB + "[[spear.routes]]\nmirror = {}", "6 spear.routes[0].mirror: is not supported by this version"),
         (STUB + "region = 'eu'", "5 spear.backends[0].region: is not supported by this version"),
         (STUB + "credentials = ['a', 'b']", "key pools are not supported by this version"),
         ("[spear]\ndefault_policy = 'weighted_randm'", 'is no policy; did you mean "weighted_random"?'),
