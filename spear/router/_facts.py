@@ -74,6 +74,8 @@ class Facts(NamedTuple):
     """The run of the guest that asks."""
     degraded: tuple[str, ...] = ()
     """Why `model` is not the one that was asked for."""
+    mirrored: bool = False
+    """It is the host's own, in comparison: no task and no guest pays for it."""
 
     @property
     def timing(self) -> Timing:

@@ -26,7 +26,8 @@ class Scope(NamedTuple):
     task: str | None = None
 
     def covers(self, facts: Facts) -> bool:
-        return self.operation in {None, facts.operation} and self.task in {None, facts.task_id}
+        task = None if facts.mirrored else facts.task_id
+        return self.operation in {None, facts.operation} and self.task in {None, task}
 
 
 class Allowance(Protocol):

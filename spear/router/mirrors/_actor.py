@@ -19,12 +19,13 @@ import trio
 from actors import Actor, ActorCrashed, ActorStopped, Context, MailboxFull, Spec
 from spear.backends import Answer, Call, Finished, Invoke, OpenStream
 from spear.config import MirrorLimits
-from spear.ir import ErrorCode, RequestEnvelope, SpearError, bears_content, error_to_exception
+from spear.ir import ErrorCode, RequestEnvelope, SpearError, Usage, bears_content, error_to_exception
 from spear.router._desk import Desk
 from spear.router._failures import fault_of, truncated
 from spear.router._instance import Instance
 from spear.router._leg import FIRST_EVENT_S
 from spear.router._respond import send_model
+from spear.router._settle import used_of
 from spear.secrets import Redactor
 from spear.telemetry import get_logger
 
@@ -71,6 +72,9 @@ class Mirrors(Actor[MirrorRequest]):
             mirroring.counts.drop("budget")
             return
         cost: float | None = None
+        usage: Usage | None = None
+        bounds, key = instance.bounds, instance.key()
+        reserved = None if bounds is None else bounds.reserve(msg.facts._replace(mirrored=True), key, now)
         deadline = now + config.timeout_s
         try:
             mirror = await self._send(msg, instance, now, deadline)
@@ -78,6 +82,8 @@ class Mirrors(Actor[MirrorRequest]):
             cost = None if usage is None else usage.cost
         finally:
             purse.settle(estimate, cost, trio.current_time())
+            if reserved is not None:
+                reserved.settle(used_of(usage, reserved.amounts, instance.price), trio.current_time())
         if msg.mirror.compare:
             await self._record(msg, mirror, deadline, config)
 
