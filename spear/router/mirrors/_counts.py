@@ -14,7 +14,7 @@ DROPPED: Final = {
     "too_large": "the request is larger than may be mirrored",
     "not_allowed": "the filter would not let the mirror's backend have it",
     "unwell": "the mirror's backend does not run, or is left out for its health",
-    "no_room": "less than half of the backend's room would be left to others",
+    "no_room": "less than half of the backend's room would be left to others, or a rate or a budget of it is used up",
     "budget": "the requests of the last minute, or the cost of the last hour, are at their bound",
 }
 """Why a request that was drawn was not mirrored."""
