@@ -30,6 +30,7 @@ from spear.ir import (
 )
 
 from ._latency import Timing
+from ._verdict import Verdict
 
 _CHARS_PER_TOKEN: Final = 4
 _PREFIX_CHARS: Final = 1024
@@ -78,6 +79,8 @@ class Facts(NamedTuple):
     tokens: int
     """Estimated, input and the most that was allowed for the output."""
     affinity: Affinity
+    verdict: Verdict | None = None
+    """What the route's external filter said, where there is one."""
 
     @property
     def timing(self) -> Timing:
