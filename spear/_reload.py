@@ -9,18 +9,19 @@ report, a line in the log and a count.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
-from actors import ActorCrashed, ActorStopped, Ref
+from actors import ActorCrashed, ActorStopped, MailboxFull, Ref
 
 from ._tree import CannotStart, Replace
 from .backends import Kind
 from .config import Config, GuestLimits, Origin, load_config
+from .filters import OpenFilters, SweepFilters
 from .ir import ConfigError, Problem
 from .router import Desk, Instance, Succession, build_generation, succeed
 from .secrets import Redactor
@@ -74,9 +75,10 @@ class ReloadReport:
 
 
 class Reloader:
-    """Belongs to one runtime. `backends` is set once these have started."""
+    """Belongs to one runtime. `backends` and `filters` are set once these have started."""
 
     backends: Ref[Replace]
+    filters: Ref[OpenFilters | SweepFilters]
 
     def __init__(
         self, source: Source, config: Config, desk: Desk, counters: Counters, find_kind: Callable[[str], Kind]
@@ -132,6 +134,8 @@ class Reloader:
         try:
             succession = succeed(old, build_generation(config, find_kind=self._find_kind))
             announced.leaving = succession.leaving
+            if config.filters:
+                await self.filters.ask(OpenFilters(succession.generation))
             await self.backends.ask(Replace(succession))
         except CannotStart as error:
             raise CannotStart(Redactor(config.secrets)(str(error))) from None
@@ -142,7 +146,14 @@ class Reloader:
             else:
                 self._announced.sweep()
                 self._number.set(self._desk.generation.number)
+            if config.filters or old.filters:
+                self._sweep_filters()
         return self._done(old.config, succession)
+
+    def _sweep_filters(self) -> None:
+        """Close what is not used, be it of the old generation or of one that never came to hold."""
+        with suppress(ActorStopped, MailboxFull):
+            self.filters.tell_nowait(SweepFilters())
 
     def _done(self, before: Config, succession: Succession) -> ReloadReport:
         config = succession.generation.config

@@ -95,6 +95,7 @@ class Module:
         self.digest = digest
         _check_imports(source_name, compiled)
         self._compiled = compiled
+        self.imports = frozenset((one.module, one.name or "") for one in compiled.imports)
         self._linker = linker  # the prepared instance refers to its callbacks
         try:
             self.prepared: int = linker.prepare(native.pointer_value(compiled))
