@@ -37,7 +37,7 @@ def open_http(config: FilterConfig, key: Secret | None) -> Port:
         headers.append((b"Authorization", f"Bearer {key.reveal()}".encode("ascii", "replace")))
 
     async def ask(question: Mapping[str, Json]) -> Json:
-        content = dump_json(question)
+        content = dump_json(question, sort=True)
         request = httpx.Request(
             "POST", url, headers=[*headers, (b"Content-Length", b"%d" % len(content))], content=content
         )
