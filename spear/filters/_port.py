@@ -16,6 +16,10 @@ MAX_ANSWER_BYTES = 262_144
 """Of what a filter answers; more is a failure of it."""
 
 
+async def _not_running(question: Mapping[str, Json]) -> Json:  # noqa: RUF029 -- an Ask
+    raise FilterFailed("not running")
+
+
 class Port:
     """`close` never waits for anybody. Belongs to one Trio thread."""
 
@@ -29,8 +33,6 @@ class Port:
 
     async def ask(self, question: Mapping[str, Json]) -> Json:
         """Waits for a place, then for the answer; whoever asks keeps the time."""
-        if self._retired and self._close is None:
-            raise FilterFailed("not running")
         self.asked += 1
         self.inflight += 1
         answered = False
@@ -57,6 +59,7 @@ class Port:
         await self._shut()
 
     async def _shut(self) -> None:
+        self._ask = _not_running  # what it was made of is not kept
         close, self._close = self._close, None
         if close is not None:
             with trio.CancelScope(shield=True):

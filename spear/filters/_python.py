@@ -40,10 +40,10 @@ def open_python(config: FilterConfig, function: FilterFunction) -> Port:
 
 
 async def _call(function: FilterFunction, question: Mapping[str, Json], threads: trio.CapacityLimiter) -> Any:
-    if inspect.iscoroutinefunction(function):
-        return await function(question)
-    said = await trio.to_thread.run_sync(function, question, abandon_on_cancel=True, limiter=threads)
-    return await said if inspect.isawaitable(said) else said
+    waiting: Any = function
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+        return await waiting(question)
+    return await trio.to_thread.run_sync(function, question, abandon_on_cancel=True, limiter=threads)
 
 
 def _plain(said: Any) -> Any:

@@ -48,7 +48,11 @@ def open_wasm(config: FilterConfig, engine: GuestEngine, module: Module) -> Port
     async def ask(question: Mapping[str, Json]) -> Json:
         try:
             data = await engine.ask_filter(
-                module, dump_json(question, sort=True), max_answer=MAX_ANSWER_BYTES, timeout_s=config.timeout, on_log=said
+                module,
+                dump_json(question, sort=True),
+                max_answer=MAX_ANSWER_BYTES,
+                timeout_s=config.timeout,
+                on_log=said,
             )
         except FilterCallFailed as error:
             raise FilterFailed(str(error)) from None

@@ -53,7 +53,7 @@ def check_filter(module: Module) -> None:
         )
     for name, params, shape in ((FILTER, 4, "(i32, i32, i32, i32) -> i32"), (ALLOC, 1, "(i32) -> i32")):
         found = module.functions.get(name)
-        if found is None or found.params != params or found.results != (_I32,):
+        if found is None or found.kinds != (_I32,) * params or found.results != (_I32,):
             raise LinkError(f"{module.name} does not export {name}{shape}, which a filter needs")
 
 

@@ -85,6 +85,8 @@ class Entry:
     name: str
     params: int
     results: tuple[int, ...]
+    kinds: tuple[int, ...] = ()
+    """Of the parameters."""
 
 
 class Module:
@@ -146,4 +148,4 @@ def _signature(kind: wasmtime.FuncType) -> tuple[str, str]:
 
 def _entry(name: str, kind: wasmtime.FuncType) -> Entry:
     params, results = native.signature_of_type(native.pointer_value(kind))
-    return Entry(name, len(params), results)
+    return Entry(name, len(params), results, params)

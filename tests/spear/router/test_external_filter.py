@@ -55,7 +55,7 @@ async def test_it_drops_forces_and_reweighs(autojump_clock):
         ({"drop": ["nobody"]}, "a"),
         (None, "a"),
     ):
-        async with filtered(A, B, C, said=said) as at:
+        async with filtered(A, B, C) as at:
             response = await ask(at, Said(said))
             assert response.backend.name == expected
 
