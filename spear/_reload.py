@@ -8,7 +8,7 @@ report, a line in the log and a count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from .backends import Kind
 from .config import Config, GuestLimits, Origin, load_config
 from .filters import OpenFilters, SweepFilters
 from .ir import ConfigError, Problem
-from .router import Desk, Instance, Succession, build_generation, succeed
+from .router import Desk, Generation, Instance, Succession, build_generation, succeed
 from .secrets import Redactor
 from .telemetry import Counters, get_logger, redacting
 
@@ -75,10 +75,12 @@ class ReloadReport:
 
 
 class Reloader:
-    """Belongs to one runtime. `backends` and `filters` are set once these have started."""
+    """Belongs to one runtime. `backends` is set once these have started, and so is `filters`."""
 
     backends: Ref[Replace]
-    filters: Ref[OpenFilters | SweepFilters]
+    filters: Ref[OpenFilters | SweepFilters] | None = None
+    """The owner of external filters, where there have been any."""
+    start_filters: Callable[[], Awaitable[Ref[OpenFilters | SweepFilters]]]
 
     def __init__(
         self, source: Source, config: Config, desk: Desk, counters: Counters, find_kind: Callable[[str], Kind]
@@ -134,8 +136,7 @@ class Reloader:
         try:
             succession = succeed(old, build_generation(config, find_kind=self._find_kind))
             announced.leaving = succession.leaving
-            if config.filters:
-                await self.filters.ask(OpenFilters(succession.generation))
+            await self._open_filters(succession.generation)
             await self.backends.ask(Replace(succession))
         except CannotStart as error:
             raise CannotStart(Redactor(config.secrets)(str(error))) from None
@@ -146,13 +147,19 @@ class Reloader:
             else:
                 self._announced.sweep()
                 self._number.set(self._desk.generation.number)
-            if config.filters or old.filters:
-                self._sweep_filters()
+            self._sweep_filters()
         return self._done(old.config, succession)
+
+    async def _open_filters(self, generation: Generation) -> None:
+        if generation.filters:
+            self.filters = self.filters or await self.start_filters()
+            await self.filters.ask(OpenFilters(generation))
 
     def _sweep_filters(self) -> None:
         """Close what is not used, be it of the old generation or of one that never came to hold."""
-        with suppress(ActorStopped, MailboxFull):
+        if self.filters is None:
+            return
+        with suppress(ActorStopped, MailboxFull):  # then nobody is asked any more; or it has that to do already
             self.filters.tell_nowait(SweepFilters())
 
     def _done(self, before: Config, succession: Succession) -> ReloadReport:

@@ -386,7 +386,9 @@ async def open_runtime(
             owner = Spec(name="filters", factory=lambda: Filters(desk, filters or {}))
             backends = Spec(name="backends", factory=lambda: Backends(desk, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
             try:
-                reloader.filters = await supervisor.start(owner)
+                reloader.start_filters = partial(supervisor.start, owner)
+                if loaded.filters:  # before the router, so that it outlives that
+                    reloader.filters = await reloader.start_filters()
                 reloader.backends = await supervisor.start(backends)
             except StartFailed as failed:
                 raise failed.__cause__ or failed from None

@@ -1,7 +1,7 @@
 """The inner nodes of the supervision tree: actors that own other actors.
 
 runtime                    the supervisor that `open_runtime` opens
-├── filters                owns the external filters of requests
+├── filters                owns the external filters, where a configuration has any
 ├── backends/instances/…   one actor per configured instance, stopped together
 ├── router                 a turn is a request
 ├── watch                  polls the configuration's files, where that was asked for

@@ -46,16 +46,13 @@ def open_wasm(config: FilterConfig, engine: GuestEngine, module: Module) -> Port
         _log.info("filter_log", filter=config.name, level=record.level, message=record.message)
 
     async def ask(question: Mapping[str, Json]) -> Json:
+        data = dump_json(question, sort=True)
         try:
-            data = await engine.ask_filter(
-                module,
-                dump_json(question, sort=True),
-                max_answer=MAX_ANSWER_BYTES,
-                timeout_s=config.timeout,
-                on_log=said,
+            answer = await engine.ask_filter(
+                module, data, max_answer=MAX_ANSWER_BYTES, timeout_s=config.timeout, on_log=said
             )
         except FilterCallFailed as error:
             raise FilterFailed(str(error)) from None
-        return parse_answer(data)
+        return parse_answer(answer)
 
     return Port(config, ask)

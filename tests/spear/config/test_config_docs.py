@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from spear.config import (
     Config,
+    FilterConfig,
+    FilterContent,
     GuestLimits,
     HealthConfig,
     InstanceConfig,
@@ -42,6 +44,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "timeouts": Timeouts,
     "[[spear.routes]]": Route,
     "match": RouteMatch,
+    "[[spear.filters]]": FilterConfig,
+    "content": FilterContent,
     "[[spear.tasks]]": TaskConfig,
     "[spear.router]": RouterLimits,
     "[spear.health]": HealthConfig,
