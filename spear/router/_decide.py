@@ -21,7 +21,7 @@ from ._instance import Instance
 from ._reweigh import refuse_filtered, reweighted
 from ._routes import Route, find_route
 from .health import BREAKER_OPEN, EJECTED, HALF_OPEN
-from .policies import POLICIES, Candidate, Change, Choice, Key, Memory
+from .policies import POLICIES, Candidate, Change, Choice, Memory
 
 if TYPE_CHECKING:
     from ._registry import Generation
@@ -108,15 +108,18 @@ def decide(
         name = f"{policy}/{options.spill}/{options.within_level}"
         if options.spill == "proportional":
             options = options._replace(standing=_standing(found, candidates, facts, exclude))
-    key: Key = (name, tuple([each.index for each in candidates]))
     views: Sequence[Candidate] = candidates
     if facts.verdict is not None:
-        note = f"{note}; {facts.verdict.note}" if note and facts.verdict.note else note or facts.verdict.note
+        note = "; ".join(part for part in (note, facts.verdict.note) if part)
         if facts.verdict.weights:
             views = reweighted(candidates, facts.verdict.weights)
-            key = (f"{name}/{','.join([str(each.weight) for each in views])}", key[1])
-    choice = POLICIES[policy].choose(views, facts, memory.get(key), Draws(seed), now, options)
-    change = None if choice.state is None else Change(key, choice.state)
+            name = f"{name}/{','.join([str(each.weight) for each in views])}"
+    key, state = None, None
+    if POLICIES[policy].remembers:
+        key = (name, tuple([each.index for each in candidates]))
+        state = memory.get(key)
+    choice = POLICIES[policy].choose(views, facts, state, Draws(seed), now, options)
+    change = None if key is None or choice.state is None else Change(key, choice.state)
     chosen = candidates[choice.position]
     note = choice.note if not note else f"{note}; {choice.note}" if choice.note else note
     return Plan(

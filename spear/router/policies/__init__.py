@@ -18,7 +18,6 @@ All are pure: the same candidates, facts, state and seed give the same choice.
 """
 
 from ._memory import Change as Change
-from ._memory import Key as Key
 from ._memory import Memory as Memory
 from ._policy import Candidate as Candidate
 from ._policy import Choice as Choice
