@@ -13,8 +13,8 @@ from ._verdict import Verdict
 
 class Counts:
     __slots__ = (
-        "attempts", "cancelled", "connect_retries", "errors", "fallbacks", "filter_failures", "filter_rejections",
-        "filtered", "ok", "panics", "refused", "requests", "retries", "retries_denied", "waited",
+        "ailing", "attempts", "cancelled", "connect_retries", "errors", "fallbacks", "filter_failures",
+        "filter_rejections", "filtered", "ok", "panics", "refused", "requests", "retries", "retries_denied", "waited",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -22,15 +22,23 @@ class Counts:
         self.attempts = self.fallbacks = self.connect_retries = self.refused = 0
         self.retries = self.retries_denied = self.waited = self.panics = 0
         self.filtered = self.filter_failures = self.filter_rejections = 0
+        self.ailing: set[str] = set()
         self.errors: Counter[str] = Counter()
 
     def failed(self, code: ErrorCode) -> None:
         self.errors[code.value] += 1
 
-    def heard(self, verdict: Verdict) -> None:
+    def heard(self, verdict: Verdict) -> bool:
+        """Whether its filter has failed now and had not the last time."""
+        news = bool(verdict.failed) and verdict.filter not in self.ailing
+        if verdict.failed:
+            self.ailing.add(verdict.filter)
+        else:
+            self.ailing.discard(verdict.filter)
         self.filtered += 1
         self.filter_failures += bool(verdict.failed)
         self.filter_rejections += verdict.rejected is not None
+        return news
 
     @property
     def active(self) -> int:

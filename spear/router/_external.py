@@ -71,6 +71,8 @@ async def consult(course: Course, step: Consult) -> None:
         raise
     if verdict is None:
         verdict = Verdict(config.name, failed=failed, closed=config.on_error == "closed")
-        _log.warning("filter_failed", filter=config.name, reason=failed, on_error=config.on_error)
-    course.desk.counts.heard(verdict)
+    # The first failure is news; a filter that is down would else write a line for each request.
+    log = _log.warning if course.desk.counts.heard(verdict) else _log.debug
+    if verdict.failed:
+        log("filter_failed", filter=config.name, reason=failed, on_error=config.on_error)
     course.heard(verdict)
