@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from spear.config import (
     Config,
+    FilterConfig,
+    FilterContent,
     GuestLimits,
     HealthConfig,
     InstanceConfig,
@@ -45,6 +47,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[[spear.routes]]": Route,
     "match": RouteMatch,
     "mirror": Mirror,
+    "[[spear.filters]]": FilterConfig,
+    "content": FilterContent,
     "[[spear.tasks]]": TaskConfig,
     "[spear.router]": RouterLimits,
     "[spear.health]": HealthConfig,
