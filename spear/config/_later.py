@@ -7,7 +7,7 @@ from typing import Final
 
 TOP: Final = frozenset(
     {
-        "decisions", "hedge", "probe", "limits", "redis", "filter", "simulate",
+        "decisions", "hedge", "probe", "limits", "redis", "simulate",
     }
 )  # fmt: skip
 BACKEND: Final = frozenset(
@@ -19,7 +19,7 @@ BACKEND: Final = frozenset(
 CREDENTIAL: Final = frozenset({"weight"})
 ROUTE: Final = frozenset(
     {
-        "hedge", "continuation", "on_exhausted", "max_attempts", "retry", "filter", "budget", "limits",
+        "hedge", "continuation", "on_exhausted", "max_attempts", "retry", "budget", "limits",
     }
 )  # fmt: skip
 TASK: Final = frozenset({"limits", "policy"})
