@@ -21,6 +21,9 @@
     _counts      what is counted
     _usage       tokens and costs, also where nobody said
     _retry       backoff, throttle and budget of repetitions
+    limits/      rates and budgets: meters, reservations
+    _no_room     the error where nobody has room
+    _settle      what an attempt came to, in the quantities of its limits
     health/      breakers, outlier ejection, slow start: pure state
     _bell        rings when somebody may have recovered
     _desk        what outlives the router's actor
