@@ -8,7 +8,7 @@ report, a line in the log and a count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,9 +74,11 @@ class ReloadReport:
 
 
 class Reloader:
-    """Belongs to one runtime. `backends` is set once these have started."""
+    """Belongs to one runtime. `backends` and `start_writer` are set once these can be asked."""
 
     backends: Ref[Replace]
+    start_writer: Callable[[], Awaitable[None]]
+    """Of decisions; does nothing where it runs."""
 
     def __init__(
         self, source: Source, config: Config, desk: Desk, counters: Counters, find_kind: Callable[[str], Kind]
@@ -132,6 +134,8 @@ class Reloader:
         try:
             succession = succeed(old, build_generation(config, find_kind=self._find_kind))
             announced.leaving = succession.leaving
+            if config.decisions.path is not None:
+                await self.start_writer()
             await self.backends.ask(Replace(succession))
         except CannotStart as error:
             raise CannotStart(Redactor(config.secrets)(str(error))) from None
@@ -153,11 +157,7 @@ class Reloader:
             adjusted=tuple(each.name for each, _ in succession.adjusted),
             removed=succession.removed,
             unchanged=_names(succession.unchanged),
-            settings=tuple(
-                key
-                for key in Config.model_fields
-                if key not in _NO_SETTINGS and _bare(getattr(before, key)) != _bare(getattr(config, key))
-            ),
+            settings=changed_settings(before, config),
             not_applied=tuple(self._not_applied(config)),
             warnings=config.warnings,
         )
@@ -231,6 +231,15 @@ class _Announced:
         for each in self._all:
             each.block.close()
         self._all.clear()
+
+
+def changed_settings(before: Config, after: Config) -> tuple[str, ...]:
+    """The sections, other than backends and credentials, that differ."""
+    return tuple(
+        key
+        for key in Config.model_fields
+        if key not in _NO_SETTINGS and _bare(getattr(before, key)) != _bare(getattr(after, key))
+    )
 
 
 def _names(instances: tuple[Instance, ...]) -> tuple[str, ...]:

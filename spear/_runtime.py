@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Never
 
 import trio
 from pydantic import JsonValue
@@ -50,7 +50,17 @@ from .ir import (
     make_error,
 )
 from .normalize import request_from_openai, with_requirements
-from .router import Desk, Explanation, Instance, RouterMessage, build_generation, failed_response, router_spec
+from .router import (
+    DecisionWriter,
+    Desk,
+    Explanation,
+    Instance,
+    RouterMessage,
+    build_generation,
+    failed_response,
+    flush_decisions,
+    router_spec,
+)
 from .router import invoke as ask_router
 from .router import stream as stream_from_router
 from .telemetry import ActorCounters, Counters, RequestCounters
@@ -241,6 +251,11 @@ class Runtime:
         """How `request` would be routed now, and why. Sends nothing, changes nothing, never waits."""
         return self._desk.explain(with_requirements(_envelope(request)))
 
+    def decisions(self) -> list[dict[str, Any]]:
+        """The latest recorded decisions, at most 1000, the oldest first, as they stand in the file: records of kind
+        "decision", and before the first of each generation one of kind "generation". Never waits."""
+        return self._desk.decisions.records()
+
     def backends(self) -> list[dict[str, Any]]:
         """Every configured instance with its state: "running", or why it is not usable. No addresses, no keys."""
         rows = [
@@ -374,20 +389,33 @@ async def open_runtime(
     counters = Counters()
     counting = ActorCounters(counters, _actor_label)
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
-        async with open_supervisor(
-            name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
-        ) as supervisor:
-            runtime = Runtime(desk, supervisor, counters, observer, reloader)
-            backends = Spec(name="backends", factory=lambda: Backends(desk, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
-            try:
-                reloader.backends = await supervisor.start(backends)
-            except StartFailed as failed:
-                raise failed.__cause__ or failed from None
-            runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
-            if watch and isinstance(source, Path):
-                watcher = partial(Watcher, source, lambda: runtime.config, runtime.reload, seen)
-                await supervisor.start(Spec(name="watch", factory=watcher))
-            yield runtime
+        try:
+            async with open_supervisor(
+                name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
+            ) as supervisor:
+                runtime = Runtime(desk, supervisor, counters, observer, reloader)
+                reloader.start_writer = partial(_start_writer, desk, supervisor, [])
+                if loaded.decisions.path is not None:
+                    await reloader.start_writer()
+                backends = Spec(name="backends", factory=lambda: Backends(desk, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
+                try:
+                    reloader.backends = await supervisor.start(backends)
+                except StartFailed as failed:
+                    raise failed.__cause__ or failed from None
+                runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
+                if watch and isinstance(source, Path):
+                    watcher = partial(Watcher, source, lambda: runtime.config, runtime.reload, seen)
+                    await supervisor.start(Spec(name="watch", factory=watcher))
+                yield runtime
+        finally:
+            await flush_decisions(desk.decisions)  # shielded, three seconds at most; mostly there is nothing to do
+
+
+async def _start_writer(desk: Desk, supervisor: Supervisor, started: list[Ref[Never]]) -> None:
+    """With the first configuration that names a file for decisions; it then stays."""
+    if not started:
+        spec: Spec[Never] = Spec(name="decisions", factory=partial(DecisionWriter, desk.decisions))
+        started.append(await supervisor.start(spec))
 
 
 def _source(config: Config | Path | str | Mapping[str, Any]) -> Source:

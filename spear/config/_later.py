@@ -7,7 +7,7 @@ from typing import Final
 
 TOP: Final = frozenset(
     {
-        "decisions", "hedge", "mirror", "probe", "limits", "budgets", "redis", "filter", "simulate",
+        "hedge", "mirror", "probe", "limits", "budgets", "redis", "filter", "simulate",
     }
 )  # fmt: skip
 BACKEND: Final = frozenset(

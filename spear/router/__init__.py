@@ -17,6 +17,7 @@
     _counts      what is counted
     _usage       tokens and costs, also where nobody said
     _retry       backoff, throttle and budget of repetitions
+    record/      decisions recorded, and replayed
     health/      breakers, outlier ejection, slow start: pure state
     _bell        rings when somebody may have recovered
     _desk        what outlives the router's actor
@@ -57,3 +58,5 @@ from ._succession import Succession as Succession
 from ._succession import succeed as succeed
 from .policies import POLICIES as POLICIES
 from .policies import Memory as Memory
+from .record import DecisionWriter as DecisionWriter
+from .record import flush as flush_decisions

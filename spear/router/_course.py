@@ -9,6 +9,7 @@ panics or fails, as configured. It ends exactly once, as ok, failed or cancelled
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import trio
@@ -41,6 +42,7 @@ from ._leg import Leg, Outcome, Pause
 from ._respond import backend_info, failed_response, send_model
 from ._routes import find_route
 from ._usage import settle_usage
+from .record import Ending, Trail
 
 _log = get_logger("spear.router")
 _FAIR_S: Final = 1.0
@@ -53,7 +55,7 @@ class Course:
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_plan", "_retried", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk", "generation", "request",
+        "_plan", "_retried", "_sampled", "_trail", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk", "generation", "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
@@ -79,6 +81,8 @@ class Course:
         self._give_up: float | None = None  # when it has waited long enough for somebody's recovery
         self._hint_ms: int | None = None
         self._out: set[Leg] = set()
+        self._sampled: bool | None = None  # once something was decided
+        self._trail: Trail | None = None
         self._upstream = upstream
         desk.counts.requests += 1
 
@@ -112,10 +116,21 @@ class Course:
     def _op(self) -> Operation:
         return self.request.operation
 
+    def _ask(self, facts: Facts, now: float, exclude: AbstractSet[str], *, panic: bool = False) -> Plan:
+        """One decision; what is to be recorded of it is kept until the request has ended."""
+        plan = self.desk.decide(facts, now, exclude, panic=panic, sampled=self._sampled)
+        if self._sampled is None:
+            self._sampled = plan.seed < self.desk.decisions.below
+        if plan.step is not None:
+            if self._trail is None:
+                self._trail = Trail(sampled=self._sampled)
+            self._trail.decided(plan.step)
+        return plan
+
     def _decide(self, now: float) -> Plan:
         """Each decision passes the whole filter again, less those that were tried."""
         while True:
-            plan = self._plan = self.desk.decide(self._facts, now, self._tried.keys())
+            plan = self._plan = self._ask(self._facts, now, self._tried.keys())
             if plan.chosen is not None:
                 return plan
             self._nobody = self._nobody or plan.error
@@ -134,7 +149,7 @@ class Course:
         """One that was tried already, through the whole filter again; the one that is due first."""
         for repeat in self._again.waiting():
             others = self.generation.by_name.keys() - {repeat.name}
-            plan = self.desk.decide(repeat.facts, now, others)
+            plan = self._ask(repeat.facts, now, others)
             if plan.chosen is None:
                 continue
             if repeat.due > now:
@@ -156,7 +171,7 @@ class Course:
         assert first.recovery is not None
         self._nobody, self._hint_ms = first.error, first.error.retry_after_ms
         if config.on_exhausted == "panic":
-            plan = self.desk.decide(first.facts, now, self._tried.keys() | spent, panic=True)
+            plan = self._ask(first.facts, now, self._tried.keys() | spent, panic=True)
             self.desk.counts.panics += plan.chosen is not None
             return None if plan.chosen is None else self._send(plan, "panic", now)
         if config.on_exhausted == "fail":
@@ -260,16 +275,19 @@ class Course:
         if not leg.timed:
             self._latency(leg).given_up(now - leg.started, now)
         self.desk.counts.cancelled += 1
+        self._close("cancelled", now)
 
     def left_between(self) -> None:
         """The caller went away during a pause."""
         self.desk.counts.cancelled += 1
+        self._close("cancelled", trio.current_time())
 
     def abandoned(self) -> None:
         """A bug of ours ended the request: what its attempts hold is given back."""
         for leg in self._out:
             self.desk.budget.give_back(leg)
             self.desk.judge(leg.plan, leg.trial, "neutral", trio.current_time())
+        self._close("failed", trio.current_time(), ErrorCode.INTERNAL)
 
     def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
         now = trio.current_time()
@@ -278,6 +296,7 @@ class Course:
         self.desk.judge(leg.plan, leg.trial, "succeeded", now)
         leg.instance.throttle.succeeded()
         self.desk.counts.ok += 1
+        self._close("ok", now)
         usage = settle_usage(answer.usage, leg.plan.facts, answer.payload, leg.instance.config.price)
         return ResponseEnvelope(
             request_id=self.request.request_id,
@@ -310,6 +329,7 @@ class Course:
     def ended(self, error: CanonicalError) -> None:
         """A failure is counted, and the host's log has what callers do not get to see: who was refused, and why."""
         self.desk.counts.failed(error.code)
+        self._close("failed", trio.current_time(), error.code)
         _log.info(
             "request_failed",
             request_id=self.request.request_id,
@@ -339,14 +359,24 @@ class Course:
     def _record(self, leg: Leg, outcome: Outcome, now: float, code: ErrorCode | None = None) -> None:
         self._out.discard(leg)
         self.desk.budget.give_back(leg)
-        self.attempts.append(
-            Attempt(
-                backend=leg.instance.name,
-                key_id=None if leg.call.key is None else leg.call.key.id,
-                reason=leg.reason,
-                outcome=outcome,
-                started_ms=max(0.0, (leg.started - self.arrived) * 1000),
-                elapsed_ms=(now - leg.started) * 1000,
-                error_code=code,
-            )
+        attempt = Attempt(
+            backend=leg.instance.name,
+            key_id=None if leg.call.key is None else leg.call.key.id,
+            reason=leg.reason,
+            outcome=outcome,
+            started_ms=max(0.0, (leg.started - self.arrived) * 1000),
+            elapsed_ms=(now - leg.started) * 1000,
+            error_code=code,
         )
+        self.attempts.append(attempt)
+        if self._trail is not None or outcome != "ok":
+            if self._trail is None:
+                self._trail = Trail(sampled=False)
+            self._trail.came_to(leg.plan, attempt, self.desk.decisions.now())
+
+    def _close(self, outcome: Ending, now: float, code: ErrorCode | None = None) -> None:
+        """The request has ended: its decisions are recorded, where they are to be."""
+        if self._trail is not None:
+            request_id, sent = self.request.request_id, len(self.attempts)
+            self.desk.decisions.close(self._trail, request_id, outcome, code, now - self.arrived, sent)
+            self._trail = None

@@ -28,6 +28,7 @@ from ._routes import taus_of
 from ._succession import Succession
 from .health import Trial, Verdict, form_groups
 from .policies import POLICIES, Change, Memory
+from .record import Decisions
 
 _JITTER_SALT: Final = 0x6A697474
 _NOBODY: frozenset[str] = frozenset()
@@ -36,7 +37,7 @@ _NOBODY: frozenset[str] = frozenset()
 class Desk:
     """`rng` gives the seed of each decision; seed it to make a run repeatable."""
 
-    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "pausing")
+    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "pausing")
 
     def __init__(self, generation: Generation, *, rng: Random | None = None) -> None:
         self.generation = generation
@@ -46,6 +47,7 @@ class Desk:
         self._rng = rng or Random()
         self.bell = Bell()
         self.budget = Budget()
+        self.decisions = Decisions(generation.config.decisions)
         self.pausing = 0
         """Requests that wait between attempts."""
 
@@ -61,15 +63,31 @@ class Desk:
         for instance in generation.instances:
             instance.tune(config.health, config.retries, taus)
         form_groups(generation.instances, config.health)
+        self.decisions.tune(config.decisions)
         self.bell.ring()
 
-    def decide(self, facts: Facts, now: float, exclude: AbstractSet[str] = _NOBODY, *, panic: bool = False) -> Plan:
-        """Decide for real: the policy remembers it."""
+    def decide(
+        self,
+        facts: Facts,
+        now: float,
+        exclude: AbstractSet[str] = _NOBODY,
+        *,
+        panic: bool = False,
+        sampled: bool | None = None,
+    ) -> Plan:
+        """Decide for real: the policy remembers it, and where it is to be recorded, the plan has its `step`. `sampled`
+        is None for the first decision of a request, whose seed says it."""
         generation = self.generation
         seed = self._rng.getrandbits(64)
         plan, change = decide(
             generation, generation.instances, facts, self._memory, seed, now, exclude=exclude, panic=panic
         )
+        if sampled is None:
+            sampled = seed < self.decisions.below
+        if sampled or plan.error is not None:
+            state = None if change is None else self._memory.get(change.key)
+            step = self.decisions.look(generation, plan, state, now, exclude, panic=panic, sampled=sampled)
+            plan = plan._replace(step=step)
         if change is not None:
             self._memory.apply(change)
         return plan
@@ -127,6 +145,7 @@ class Desk:
         return {
             "generation": self.generation.number,
             **self.counts.observe(self.generation.instances, trio.current_time()),
+            "decisions": self.decisions.observe(),
         }
 
 

@@ -24,5 +24,7 @@ from ._policy import Choice as Choice
 from ._policy import Options as Options
 from ._policy import Policy as Policy
 from ._policy import State as State
+from ._priority import Level as Level
 from ._table import POLICIES as POLICIES
 from ._table import WITHIN_LEVEL as WITHIN_LEVEL
+from ._weighted_round_robin import Wheel as Wheel
