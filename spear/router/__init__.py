@@ -59,4 +59,4 @@ from ._succession import succeed as succeed
 from .policies import POLICIES as POLICIES
 from .policies import Memory as Memory
 from .record import DecisionWriter as DecisionWriter
-from .record import flush as flush_decisions
+from .record import flush_decisions as flush_decisions

@@ -34,7 +34,7 @@ from spear.telemetry import get_logger
 from ._again import Again
 from ._decide import RETRY_HINT_MS, Plan
 from ._desk import Desk, jitter_of
-from ._facts import facts_of
+from ._facts import Facts, facts_of
 from ._failures import Fault
 from ._instance import Instance
 from ._latency import Latency
@@ -55,7 +55,8 @@ class Course:
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_plan", "_retried", "_sampled", "_trail", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk", "generation", "request",
+        "_plan", "_retried", "_sampled", "_trail", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk",
+        "generation", "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:

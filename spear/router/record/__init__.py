@@ -15,9 +15,18 @@
 The format is version 1: one JSON object a line, `kind` "generation" or "decision".
 """
 
+from ._generation import still as still
 from ._log import Decisions as Decisions
 from ._log import Ending as Ending
+from ._reader import Place as Place
+from ._reader import Unreadable as Unreadable
+from ._reader import in_order as in_order
+from ._reader import read_records as read_records
+from ._replay import Replay as Replay
+from ._replay import Skipped as Skipped
+from ._replay import Verdict as Verdict
+from ._tally import Tally as Tally
 from ._trail import Step as Step
 from ._trail import Trail as Trail
 from ._writer import DecisionWriter as DecisionWriter
-from ._writer import flush as flush
+from ._writer import flush_decisions as flush_decisions

@@ -50,7 +50,7 @@ class Inputs(BaseModel):
     now: float
     exclude: tuple[str, ...] = ()
     panic: bool = False
-    instances: dict[str, InstanceState] = {}  # noqa: RUF012 -- pydantic copies it
+    instances: dict[str, InstanceState] = {}
     """Those that are not there were in their idle state."""
     memory: MemoryRecord | None = None
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict
 
 from spear._about import __version__
-from spear.backends import Adapter, Host
+from spear.backends import Adapter, Host, Kind
 from spear.config import Config, InstanceConfig
 from spear.ir import Capabilities, ErrorCode, Json, RoutingError, dump_json, make_error
 from spear.router._registry import Generation, build_generation
@@ -60,7 +60,7 @@ def generation_line(generation: Generation, run: str) -> bytes:
     return dump_json(record) + b"\n"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecordedKind:
     """What a kind could do. It opens nothing."""
 
@@ -82,9 +82,9 @@ def restore(record: GenerationRecord) -> Generation:
         if isinstance(items := written.get(section), list):
             written[section] = [{key: "", **each} if isinstance(each, dict) else each for each in items]
     config = Config.model_validate_json(dump_json(written))
-    kinds = {name: RecordedKind(name, can) for name, can in record.kinds.items()}
+    kinds: dict[str, Kind] = {name: RecordedKind(name, can) for name, can in record.kinds.items()}
 
-    def find(name: str) -> RecordedKind:
+    def find(name: str) -> Kind:
         return kinds.get(name) or _unknown(name)
 
     generation = build_generation(config, number=record.generation, find_kind=find)

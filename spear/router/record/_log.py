@@ -45,8 +45,8 @@ class Decisions:
     """Belongs to one desk. `arrived` is set while something waits for the writer."""
 
     __slots__ = (
-        "_clock", "_header", "_header_of", "_looks", "_queue", "_queued_bytes", "_ring", "_ring_bytes",
-        "_run", "_second", "_settings", "arrived", "below", "dropped", "failures", "lost", "recorded", "writing", "written",
+        "_clock", "_header", "_header_of", "_looks", "_queue", "_queued_bytes", "_ring", "_ring_bytes", "_run",
+        "_second", "_settings", "arrived", "below", "dropped", "failures", "lost", "recorded", "writing", "written",
     )  # fmt: skip
 
     def __init__(self, settings: DecisionsConfig, clock: Callable[[], float] = time.time) -> None:
@@ -90,7 +90,14 @@ class Decisions:
     # --- while a request is under way ---------------------------------------------------------------------------
 
     def look(
-        self, generation: Generation, plan: Plan, state: State, now: float, exclude: Iterable[str], *, panic: bool,
+        self,
+        generation: Generation,
+        plan: Plan,
+        state: State,
+        now: float,
+        exclude: Iterable[str],
+        *,
+        panic: bool,
         sampled: bool,
     ) -> Step:
         """To be called right after the decision, before anything that it read has changed."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Final, Never, Self
+from typing import Final, Literal, Never, Self
 
 import trio
 
@@ -58,7 +58,7 @@ class DecisionWriter(Actor[Never]):
         return {"path": self._decisions.settings.path or "", **self._decisions.observe()}
 
 
-async def flush(decisions: Decisions) -> None:
+async def flush_decisions(decisions: Decisions) -> None:
     """Write what was recorded after the writer had gone. Takes three seconds at most, also where the caller is
     cancelled."""
     with trio.move_on_after(FLUSH_S, shield=True), _Output(decisions) as output:
@@ -127,23 +127,25 @@ class _Job:
         self._file = file
         self._batch = batch
         self._lock = Lock()
-        self._running = self._abandoned = False
+        self._state: Literal["waits", "runs", "over"] = "waits"
+        self._abandoned = False
 
     def __call__(self) -> int:
         with self._lock:
-            if self._abandoned:
+            if self._state == "over":
                 return 0
-            self._running = True
+            self._state = "runs"
         try:
             return self._file.append(self._batch)
         finally:
             with self._lock:
-                self._running = False
+                self._state = "over"
                 if self._abandoned:
                     self._file.close()
 
     def abandon(self) -> None:
         with self._lock:
             self._abandoned = True
-            if not self._running:
+            if self._state != "runs":
+                self._state = "over"
                 self._file.close()
