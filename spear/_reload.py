@@ -20,7 +20,7 @@ from actors import ActorCrashed, ActorStopped, Ref
 
 from ._tree import CannotStart, Replace
 from .backends import Kind
-from .config import Config, GuestLimits, Origin, load_config
+from .config import Config, GuestLimits, Origin, RouterLimits, load_config
 from .ir import ConfigError, Problem
 from .router import Desk, Instance, Succession, build_generation, succeed
 from .secrets import Redactor
@@ -158,20 +158,9 @@ class Reloader:
             removed=succession.removed,
             unchanged=_names(succession.unchanged),
             settings=changed_settings(before, config),
-            not_applied=tuple(self._not_applied(config)),
+            not_applied=tuple(not_applied(self._router, self.guests, config)),
             warnings=config.warnings,
         )
-
-    def _not_applied(self, config: Config) -> Iterator[str]:
-        """Compared with what it was started with, not with what was loaded last."""
-        for section, keys, started, wanted in (
-            ("router", _FIXED_ROUTER, self._router, config.router),
-            ("guests", _FIXED_GUESTS, self.guests, config.guests),
-        ):
-            for key in keys if started is not None else ():
-                now, new = getattr(started, key), getattr(wanted, key)
-                if now != new:
-                    yield f"{section}.{key} stays {now} until the next start, which makes it {new}"
 
     def _failed(self, error: str, problems: tuple[Problem, ...] = ()) -> ReloadReport:
         return ReloadReport(generation=self._desk.generation.number, error=error, problems=problems)
@@ -240,6 +229,19 @@ def changed_settings(before: Config, after: Config) -> tuple[str, ...]:
         for key in Config.model_fields
         if key not in _NO_SETTINGS and _bare(getattr(before, key)) != _bare(getattr(after, key))
     )
+
+
+def not_applied(router: RouterLimits, guests: GuestLimits | None, config: Config) -> Iterator[str]:
+    """What holds from the next start on only; compared with what this one was started with, not with what was loaded
+    last."""
+    for section, keys, started, wanted in (
+        ("router", _FIXED_ROUTER, router, config.router),
+        ("guests", _FIXED_GUESTS, guests, config.guests),
+    ):
+        for key in keys if started is not None else ():
+            now, new = getattr(started, key), getattr(wanted, key)
+            if now != new:
+                yield f"{section}.{key} stays {now} until the next start, which makes it {new}"
 
 
 def _names(instances: tuple[Instance, ...]) -> tuple[str, ...]:

@@ -35,15 +35,15 @@ class RotatingFile:
         self._check()
         too_long, pending, size = 0, bytearray(), self._size
         for header, line in entries:
-            needed = line if header is None or header in self._stated else header + line
+            alone = line if header is None else header + line
+            if len(alone) > self._max_bytes:
+                too_long += 1
+                continue
+            needed = line if header in self._stated else alone
             if size and size + len(needed) > self._max_bytes:
                 self._write(pending)
                 self._rotate()
-                pending, size = bytearray(), 0
-                needed = line if header is None else header + line
-            if len(needed) > self._max_bytes:
-                too_long += 1
-                continue
+                pending, size, needed = bytearray(), 0, alone
             if header is not None:
                 self._stated.add(header)
             pending += needed
