@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 from ._log import Entry
@@ -28,12 +28,15 @@ class RotatingFile:
         self._fd = -1
         self._size = 0
         self._stated: set[bytes] = set()
+        self.appended = 0
+        """Lines that the last append has written."""
 
     def append(self, entries: Sequence[Entry]) -> int:
         """How many of them have no room in a file. Raises OSError where nothing, or not all, could be written: then
         the file ends with a whole line all the same."""
+        self.appended = 0
         self._check()
-        too_long, pending, size = 0, bytearray(), self._size
+        too_long, count, pending, size = 0, 0, bytearray(), self._size
         for header, line in entries:
             alone = line if header is None else header + line
             if len(alone) > self._max_bytes:
@@ -41,14 +44,15 @@ class RotatingFile:
                 continue
             needed = line if header in self._stated else alone
             if size and size + len(needed) > self._max_bytes:
-                self._write(pending)
+                self._write(pending, count)
                 self._rotate()
-                pending, size, needed = bytearray(), 0, alone
+                count, pending, size, needed = 0, bytearray(), 0, alone
             if header is not None:
                 self._stated.add(header)
             pending += needed
             size += len(needed)
-        self._write(pending)
+            count += 1
+        self._write(pending, count)
         return too_long
 
     def close(self) -> None:
@@ -86,7 +90,7 @@ class RotatingFile:
         if not os.path.samestat(os.fstat(fd), os.stat(self.path)):
             raise OSError(errno.EBUSY, "another process has just rotated it")
 
-    def _write(self, data: bytearray) -> None:
+    def _write(self, data: bytearray, lines: int) -> None:
         left = memoryview(data)
         try:
             while left:
@@ -97,10 +101,11 @@ class RotatingFile:
             self.close()
             raise
         self._size += len(data)
+        self.appended += lines
 
     def _rotate(self) -> None:
         self.close()
-        for number in count(max(1, self._files - 1)):  # the oldest, and those of a greater bound before
+        for number in itertools.count(max(1, self._files - 1)):  # the oldest, and those of a greater bound before
             try:
                 os.remove(self._numbered(number))
             except FileNotFoundError:

@@ -90,16 +90,16 @@ class _Output:
             file = self._open(decisions.writing)
             self._job = job = _Job(file, batch)
             try:
-                too_long = await trio.to_thread.run_sync(job, abandon_on_cancel=True)
+                await trio.to_thread.run_sync(job, abandon_on_cancel=True)
             except OSError as error:
-                self._failed(file, error, len(batch))
+                self._failed(file, error, len(batch) - file.appended)
             except trio.Cancelled:
                 decisions.lost += len(batch)
                 raise
             else:
-                decisions.lost += too_long
-                decisions.written += len(batch) - too_long
+                decisions.lost += len(batch) - file.appended  # those too long for any file
                 self._failing = False
+            decisions.written += file.appended
             self._job = None
 
     def _open(self, settings: DecisionsConfig) -> RotatingFile:
@@ -130,13 +130,13 @@ class _Job:
         self._state: Literal["waits", "runs", "over"] = "waits"
         self._abandoned = False
 
-    def __call__(self) -> int:
+    def __call__(self) -> None:
         with self._lock:
             if self._state == "over":
-                return 0
+                return
             self._state = "runs"
         try:
-            return self._file.append(self._batch)
+            self._file.append(self._batch)
         finally:
             with self._lock:
                 self._state = "over"
