@@ -87,6 +87,7 @@ class Reloader:
         self.guests: GuestLimits | None = None
         """Those that the engine was started with, once there is one."""
         self._router = config.router
+        self._tracing = config.tracing
         self._desk = desk
         self._find_kind = find_kind
         self._turn = trio.Lock()
@@ -158,7 +159,7 @@ class Reloader:
             removed=succession.removed,
             unchanged=_names(succession.unchanged),
             settings=changed_settings(before, config),
-            not_applied=tuple(not_applied(self._router, self.guests, config)),
+            not_applied=tuple(not_applied(self._router, self.guests, self._tracing, config)),
             warnings=config.warnings,
         )
 
@@ -231,7 +232,7 @@ def changed_settings(before: Config, after: Config) -> tuple[str, ...]:
     )
 
 
-def not_applied(router: RouterLimits, guests: GuestLimits | None, config: Config) -> Iterator[str]:
+def not_applied(router: RouterLimits, guests: GuestLimits | None, tracing: bool, config: Config) -> Iterator[str]:
     """What holds from the next start on only; compared with what this one was started with, not with what was loaded
     last."""
     for section, keys, started, wanted in (
@@ -242,6 +243,8 @@ def not_applied(router: RouterLimits, guests: GuestLimits | None, config: Config
             now, new = getattr(started, key), getattr(wanted, key)
             if now != new:
                 yield f"{section}.{key} stays {now} until the next start, which makes it {new}"
+    if config.tracing != tracing:
+        yield f"tracing stays {str(tracing).lower()} until the next start"
 
 
 def _names(instances: tuple[Instance, ...]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from spear.config import Config, InstanceConfig, load_config
+from spear.config import Config, GuestLimits, InstanceConfig, RouterLimits, load_config
 from spear.ir import ConfigError
 
 from ._output import json_option, print_json, table
@@ -39,7 +39,7 @@ def diff(context: click.Context, old: Path, new: Path, as_json: bool) -> None:
     succession = succeed(before, after)
     rows = _rows(before, succession)
     settings = changed_settings(before.config, after.config)
-    fixed = list(not_applied(before.config.router, before.config.guests, after.config))
+    fixed = list(not_applied(*_started(before.config), after.config))
     if as_json:
         print_json({"backends": rows, "settings": list(settings), "not_applied": fixed})
         return
@@ -47,6 +47,10 @@ def diff(context: click.Context, old: Path, new: Path, as_json: bool) -> None:
     click.echo(f"\nother settings that differ: {', '.join(settings) or 'none'}")
     for each in fixed:
         click.echo(f"not applied by a reload: {each}")
+
+
+def _started(config: Config) -> tuple[RouterLimits, GuestLimits, bool]:
+    return config.router, config.guests, config.tracing
 
 
 def _load(context: click.Context, path: Path) -> Generation:
