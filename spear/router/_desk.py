@@ -138,8 +138,9 @@ class Desk:
         seed = self._rng.getrandbits(64)
         self._rng.setstate(state)
         generation = self.generation
-        plan, _ = decide(generation, generation.instances, facts_of(request), self._memory, seed, trio.current_time())
-        return explain(generation, plan, request.request_id)
+        now = trio.current_time()
+        plan, _ = decide(generation, generation.instances, facts_of(request), self._memory, seed, now)
+        return explain(generation, plan, request.request_id, now)
 
     def observe(self) -> Mapping[str, object]:
         return {
