@@ -113,14 +113,12 @@ def _print_other(tally: Tally) -> None:
     if reasons:
         rows = [(printable(why), str(tally.rejected_then[why]), str(tally.rejected_now[why])) for why in reasons]
         click.echo("\n" + table(("rejected", "then", "now"), rows))
-    estimates = [
-        (what, f"{found.then / by:.4g}", f"{found.now / by:.4g}", str(found.decisions))
-        for what, found, by in (
-            ("mean latency, s", tally.latency_s, max(1, tally.latency_s.decisions)),
-            ("cost in all", tally.cost, 1),
-        )
-        if found.decisions
-    ]
+    estimates = []
+    if count := tally.latency_s.decisions:
+        then, now = tally.latency_s.then / count, tally.latency_s.now / count
+        estimates.append(("mean latency, s", f"{then:.6f}", f"{now:.6f}", str(count)))
+    if count := tally.cost.decisions:
+        estimates.append(("cost in all", f"{tally.cost.then:.6g}", f"{tally.cost.now:.6g}", str(count)))
     if estimates:
         click.echo("\n" + table(("estimate", "then", "now", "of decisions"), estimates))
     if tally.unknown:
