@@ -297,8 +297,8 @@ class Course:
         self.desk.judge(leg.plan, leg.trial, "succeeded", now)
         leg.instance.throttle.succeeded()
         self.desk.counts.ok += 1
-        self._close("ok", now)
         usage = settle_usage(answer.usage, leg.plan.facts, answer.payload, leg.instance.config.price)
+        self._close("ok", now)
         return ResponseEnvelope(
             request_id=self.request.request_id,
             operation=self.request.operation,

@@ -54,14 +54,17 @@ def take(instance: Instance, facts: Facts, now: float) -> dict[str, Json]:
     if instance.reason is not None:
         return {}
     state: dict[str, Json] = {}
-    if instance.status != _RUNNING:
-        state["status"] = instance.status
+    if (status := instance.status) != _RUNNING:
+        state["status"] = status
     if load := instance.load:
         state["load"] = load
     if not instance.health.quiet:
         state["health"] = _take_health(instance.health, facts.operation, now)
-    if latency := [[tau, *known] for tau in instance.taus if (known := instance.estimate(facts.timing, tau))]:
-        state["latency"] = cast("Json", latency)
+    if instance.latencies:
+        timing = facts.timing
+        latency = [[tau, *known] for tau in instance.taus if (known := instance.estimate(timing, tau))]
+        if latency:
+            state["latency"] = cast("Json", latency)
     return state
 
 
