@@ -11,7 +11,7 @@ import click
 from spear.config import load_config
 from spear.ir import ConfigError
 from spear.router import POLICIES, build_generation
-from spear.router.record import Place, Replay, Skipped, Tally, Unreadable, in_order, read_records
+from spear.router.record import NOBODY, Place, Replay, Skipped, Tally, Unreadable, in_order, read_records
 
 from ._output import json_option, print_json, printable, table
 from ._signals import EXIT_USAGE
@@ -98,7 +98,7 @@ def _print_other(tally: Tally) -> None:
     count = tally.decisions
     share = f" ({tally.elsewhere / count:.1%})" if count else ""
     click.echo(f"{_decisions(count)}{_skipped(tally)}; {tally.elsewhere}{share} choose differently\n")
-    names = sorted({*tally.then, *tally.now}, key=lambda name: (-tally.then[name], name))
+    names = sorted({*tally.then, *tally.now}, key=lambda name: (name == NOBODY, -tally.then[name], name))
     click.echo(
         table(
             ("chosen", "then", "share", "now", "share"),

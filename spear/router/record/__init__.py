@@ -25,6 +25,7 @@ from ._reader import read_records as read_records
 from ._replay import Replay as Replay
 from ._replay import Skipped as Skipped
 from ._replay import Verdict as Verdict
+from ._tally import NOBODY as NOBODY
 from ._tally import Tally as Tally
 from ._trail import Step as Step
 from ._trail import Trail as Trail
