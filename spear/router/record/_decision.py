@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from spear.ir import Json
+from spear.router._affinity import Affinity
 from spear.router._decide import Plan
 from spear.router._facts import Facts
 from spear.router._registry import Generation
@@ -21,7 +22,8 @@ from ._generation import VERSION
 from ._remembered import Remembered, state_as_json, state_of
 from ._state import InstanceState, take
 
-_FACTS: Final = TypeAdapter(Facts)
+_FACTS: Final = TypeAdapter(Facts, config=ConfigDict(arbitrary_types_allowed=True))
+_HASHES: Final = TypeAdapter(dict[str, int | None])
 
 
 class MemoryRecord(BaseModel):
@@ -83,7 +85,9 @@ class DecisionRecord(BaseModel):
 
     def restore_facts(self) -> Facts:
         """Raises ValidationError where they are none."""
-        return _FACTS.validate_python(self.facts)
+        found = _HASHES.validate_python(self.facts.get("affinity", {}))
+        affinity = Affinity(*(found.get(name) for name in Affinity._fields))
+        return _FACTS.validate_python({**self.facts, "affinity": affinity})
 
 
 def look(
@@ -127,7 +131,8 @@ def plan_as_json(plan: Plan) -> dict[str, Json]:
 
 
 def facts_as_json(facts: Facts) -> dict[str, Json]:
-    return {**facts._asdict(), "sizes": facts.sizes._asdict(), "affinity": facts.affinity._asdict()}
+    hashes = dict(zip(Affinity._fields, facts.affinity.hashes, strict=True))
+    return {**facts._asdict(), "sizes": facts.sizes._asdict(), "affinity": hashes}
 
 
 def decision_as_json(
