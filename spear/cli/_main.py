@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "replay": "spear.cli._replay:replay",
     "schema": "spear.cli._inspect:schema",
     "config": "spear.cli._config:config",
+    "mirror": "spear.cli._mirror:mirror",
     "guest": "spear.cli._guest:guest",
     "demo": "spear.cli._demo:demo",
 }
@@ -30,6 +31,7 @@ _HELP: Final = {
     "replay": "Make recorded decisions again, or by another policy or configuration.",
     "schema": "Print the JSON Schema of requests, responses and events.",
     "config": "Check a configuration, compare two, or write a first one.",
+    "mirror": "Compare the answers of mirrored requests.",
     "guest": "Build guests from C.",
     "demo": "Watch guests, routing, a fallback and a tool call at work.",
 }

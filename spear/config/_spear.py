@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from spear.ir import Limits
-from spear.secrets import Secret
 
 from . import _later
 from ._credentials import UnusableCredential, from_environment, from_file, is_variable_name
+from ._filters import filter_of
 from ._model import (
     Config,
     Credential,
@@ -19,6 +18,8 @@ from ._model import (
     HealthConfig,
     InstanceConfig,
     LogConfig,
+    Mirror,
+    MirrorLimits,
     Price,
     RetryConfig,
     Route,
@@ -32,6 +33,7 @@ from ._read import Document, describe
 from ._references import check_references
 from ._report import Report, did_you_mean
 from ._sections import Table, build, durations, keys_of, only_known, table, tables
+from ._urls import checked_url
 
 POLICIES: Final = frozenset(
     {
@@ -66,10 +68,13 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
     top = only_known(report, top, path, known, _later.TOP)
     backends = [_backend(report, item, at) for at, item in tables(report, top, path, "backends")]
     used = {name for backend in backends if backend for name in backend.credentials}
+    filters = [filter_of(report, item, at, document.folder) for at, item in tables(report, top, path, "filters")]
+    used |= {each.credential for each in filters if each and each.credential is not None}
     sections: Table = {
         "router": _limits(report, RouterLimits, top, "router", ("default_timeout_s",)),
         "health": _limits(report, HealthConfig, top, "health", _HEALTH_DURATIONS, zero=("slow_start_s", "max_wait_s")),
         "retries": _limits(report, RetryConfig, top, "retries", _RETRY_DURATIONS),
+        "mirrors": _mirrors(report, top, document),
         "decisions": _decisions(report, top, document),
         "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
         "log": _limits(report, LogConfig, top, "log"),
@@ -77,6 +82,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
             _credential(report, *each, document, environ, used) for each in _items(report, top, "credentials")
         ],
         "routes": [_route(report, *each) for each in _items(report, top, "routes")],
+        "filters": filters,
         "tasks": [_task(report, *each) for each in _items(report, top, "tasks")],
         "backends": backends,
     }
@@ -109,6 +115,20 @@ def _limits(
     if model is GuestLimits and values.get("timeout_s") == 0:
         values["timeout_s"] = None
     return build(report, model, values, path)
+
+
+def _mirrors(report: Report, top: Table, document: Document) -> Any:
+    """A relative path is relative to the folder of the configuration."""
+    path = ("spear", "mirrors")
+    values = table(report, top, ("spear",), "mirrors")
+    name = values.get("path")
+    if isinstance(name, str):
+        if not name.strip() or "\0" in name:
+            report.add((*path, "path"), 'is empty or no path; expected the name of a file, such as "mirrors.jsonl"')
+            values = {key: value for key, value in values.items() if key != "path"}
+        else:
+            values = {**values, "path": str(document.folder / name)}
+    return _limits(report, MirrorLimits, {**top, "mirrors": values}, "mirrors", ("timeout_s",))
 
 
 def _decisions(report: Report, top: Table, document: Document) -> DecisionsConfig | None:
@@ -190,27 +210,6 @@ def _backend(report: Report, values: Table, path: Path) -> InstanceConfig | None
     )
 
 
-def checked_url(report: Report, value: object, path: Path) -> Secret | None:
-    """The address as a secret. Whether it may be used is for the egress policy to say; here it has to be one."""
-    text = value.reveal() if isinstance(value, Secret) else value
-    problem = ""
-    if not isinstance(text, str):
-        problem = describe(text)
-    elif not text.isprintable() or " " in text or not text:
-        problem = "empty" if not text else "a string with blanks or control characters"
-    else:
-        try:
-            parts = urlsplit(text)
-            parts.port  # noqa: B018 -- raises on a port that is none
-            problem = "" if parts.scheme else "a string without a scheme"
-        except ValueError:
-            problem = "not a URL"
-    if problem:
-        report.add(path, f'is {problem}; expected a URL such as "https://host/v1" (what stands there is not shown)')
-        return None
-    return Secret(str(text))
-
-
 def no_secrets(report: Report, options: Mapping[str, Any], path: Path) -> None:
     """Options are shown in explanations, so that no key may stand in them."""
     for key, value in options.items():
@@ -224,6 +223,8 @@ def _route(report: Report, path: Path, values: Table) -> Route | None:
     values = only_known(report, values, path, keys_of(Route), _later.ROUTE)
     if isinstance(values.get("match"), dict):
         values["match"] = only_known(report, values["match"], (*path, "match"), keys_of(RouteMatch))
+    if isinstance(values.get("mirror"), dict):
+        values["mirror"] = only_known(report, values["mirror"], (*path, "mirror"), keys_of(Mirror))
     for key in ("policy", "within_level"):
         _policy(report, values, path, key)
     if isinstance(values.get("allow_policies"), list):

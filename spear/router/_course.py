@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -34,6 +34,7 @@ from spear.telemetry import get_logger
 from ._again import Again
 from ._decide import RETRY_HINT_MS, Plan
 from ._desk import Desk, jitter_of
+from ._external import Consult
 from ._facts import Facts, facts_of
 from ._failures import Fault
 from ._instance import Instance
@@ -42,7 +43,11 @@ from ._leg import Leg, Outcome, Pause
 from ._respond import backend_info, failed_response, ok_response, send_model
 from ._routes import find_route
 from ._usage import settle_usage
+from ._verdict import Verdict
 from .record import Ending, Trail
+
+if TYPE_CHECKING:
+    from .mirrors import Mirroring, Primary
 
 _log = get_logger("spear.router")
 _attempt = trusted(Attempt)
@@ -56,8 +61,8 @@ class Course:
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_plan", "_retried", "_sampled", "_trail", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk",
-        "generation", "request",
+        "_plan", "_primary", "_retried", "_sampled", "_trail", "_tried", "_upstream", "_verdicts", "arrived",
+        "attempts", "deadline", "desk", "generation", "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
@@ -86,12 +91,14 @@ class Course:
         self._sampled: bool | None = None  # once something was decided
         self._trail: Trail | None = None
         self._upstream = upstream
+        self._primary: Primary | None = None  # for who compares a mirrored request, once it is known whether it is one
+        self._verdicts: dict[str, Verdict] = {}  # by external filter
         desk.counts.requests += 1
 
     # --- forward ----------------------------------------------------------------------------------------
 
-    def next(self) -> Leg | Pause | None:
-        """The next attempt, or a pause before it, or None: then `error` says why."""
+    def next(self) -> Leg | Pause | Consult | None:
+        """The next attempt, or a pause or a question before it, or None: then `error` says why."""
         if self.generation is not self.desk.generation:
             self._move()
         now = trio.current_time()
@@ -101,6 +108,8 @@ class Course:
                 ErrorCode.TIMEOUT, f"out of time ({clock})", clock=clock, operation=self.request.operation
             )
             return None
+        if self.generation.filters and (question := self._unasked()) is not None:
+            return question
         free, self._free = self._free, None
         if free is not None and free.ref.status == "running" and free.instance.health.reason(self._op, now) is None:
             self.desk.counts.connect_retries += 1
@@ -108,6 +117,8 @@ class Course:
         if self._left == 0:
             return None
         plan = self._decide(now)
+        if isinstance(plan, Consult):
+            return plan
         if plan.chosen is not None:
             reason = "fallback" if self.attempts else "chosen"
             self.desk.counts.fallbacks += reason == "fallback"
@@ -129,7 +140,7 @@ class Course:
             self._trail.decided(plan.step)
         return plan
 
-    def _decide(self, now: float) -> Plan:
+    def _decide(self, now: float) -> Plan | Consult:
         """Each decision passes the whole filter again, less those that were tried."""
         while True:
             plan = self._plan = self._ask(self._facts, now, self._tried.keys())
@@ -146,12 +157,39 @@ class Course:
             # The class has a route of its own, which did not allow the request's policy.
             self._facts = self._facts._replace(model=model, policy=None, policy_options=())
             self._asked.append(self._facts)
+            if self.generation.filters and (question := self._unasked()) is not None:
+                return question
 
-    def _repeat(self, now: float) -> Leg | Pause | None:
+    def _unasked(self) -> Consult | None:
+        """The filter that still has to be asked, by the routes of the classes that came up; each only once. What the
+        others said stands in their facts from here on."""
+        for position, facts in enumerate(self._asked):
+            known = self._with_verdict(facts)
+            if isinstance(known, Consult):
+                return known
+            self._asked[position] = known
+        self._facts = self._asked[-1]
+        return None
+
+    def _with_verdict(self, facts: Facts) -> Facts | Consult:
+        name = find_route(self.generation.routes, facts).filter
+        verdict = None if name is None else self._verdicts.get(name)
+        if name is not None and verdict is None:
+            return Consult(self.generation.filters[name], facts)
+        return facts if facts.verdict is verdict else facts._replace(verdict=verdict)
+
+    def heard(self, verdict: Verdict) -> None:
+        """What a filter said of this request. It holds for all that follows, until a reload."""
+        self._verdicts[verdict.filter] = verdict
+
+    def _repeat(self, now: float) -> Leg | Pause | Consult | None:
         """One that was tried already, through the whole filter again; the one that is due first."""
         for repeat in self._again.waiting():
             others = self.generation.by_name.keys() - {repeat.name}
-            plan = self._ask(repeat.facts, now, others)
+            facts = self._with_verdict(repeat.facts) if self.generation.filters else repeat.facts
+            if isinstance(facts, Consult):
+                return facts
+            plan = self._ask(facts, now, others)
             if plan.chosen is None:
                 continue
             if repeat.due > now:
@@ -212,6 +250,12 @@ class Course:
         gone = {name for name, each in self._tried.items() if by_name.get(name) is not each}
         self._tried = {name: each for name, each in self._tried.items() if name not in gone}
         self._again.move(self.generation.config.retries, gone)
+        if self.generation.filters:
+            self._free = None  # who may repeat it is for the filter to say
+        if self._verdicts:
+            self._verdicts.clear()
+            self._asked = [each._replace(verdict=None) for each in self._asked]
+            self._facts = self._asked[-1]
 
     def _leg(self, plan: Plan, instance: Instance, ref: Ref[BackendMessage], reason: str, now: float) -> Leg:
         request = send_model(self.request, instance.own_model or plan.facts.model)
@@ -235,11 +279,15 @@ class Course:
         now = leg.first_event_at = trio.current_time()
         self._answered_in_time(leg, now)
         self.desk.judge(leg.plan, leg.trial, "proved", now)
+        if self.desk.mirroring is not None:
+            self._follow(self.desk.mirroring, leg)
 
     def failed(self, leg: Leg, fault: Fault) -> bool:
         """Record it; True where another attempt may follow."""
         now, rule, instance = trio.current_time(), fault.rule, leg.instance
         self._record(leg, "failed", now, fault.error.code)
+        if self._primary is not None:
+            self._primary.failed(leg, fault.error.code.value, now)
         instance.failed += 1
         self.desk.settle(leg.plan, fault)
         out_of_time = fault.error.code is ErrorCode.TIMEOUT and now >= self.deadline
@@ -273,6 +321,8 @@ class Course:
         """The caller went away during this attempt."""
         now = trio.current_time()
         self._record(leg, "cancelled", now)
+        if self._primary is not None:
+            self._primary.left(leg, now)
         self.desk.judge(leg.plan, leg.trial, "neutral", now)
         if not leg.timed:
             self._latency(leg).given_up(now - leg.started, now)
@@ -289,6 +339,8 @@ class Course:
         for leg in self._out:
             self.desk.budget.give_back(leg)
             self.desk.judge(leg.plan, leg.trial, "neutral", trio.current_time())
+            if self._primary is not None:
+                self._primary.failed(leg, ErrorCode.INTERNAL.value, trio.current_time())
         self._close("failed", trio.current_time(), ErrorCode.INTERNAL)
 
     def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
@@ -298,6 +350,8 @@ class Course:
         self.desk.judge(leg.plan, leg.trial, "succeeded", now)
         leg.instance.throttle.succeeded()
         self.desk.counts.ok += 1
+        if self.desk.mirroring is not None:
+            self._follow(self.desk.mirroring, leg).answered(leg, answer, now)
         usage = settle_usage(answer.usage, leg.plan.facts, answer.payload, leg.instance.config.price)
         self._close("ok", now)
         backend = backend_info(leg, answer, self.arrived, now, self.attempts, self.generation.number)
@@ -343,6 +397,12 @@ class Course:
     def partial_usage(self, leg: Leg, usage: Usage | None, chars: int) -> Usage:
         """What a broken stream used: what the backend said, else what passed through."""
         return settle_usage(usage or Usage(), leg.plan.facts, chars, leg.instance.config.price)
+
+    def _follow(self, mirroring: Mirroring, leg: Leg) -> Primary:
+        """A request is offered once, whatever becomes of that."""
+        if self._primary is None:
+            self._primary = mirroring.offer(self.request, leg, self.generation)
+        return self._primary
 
     def _answered_in_time(self, leg: Leg, now: float) -> None:
         if not leg.timed:

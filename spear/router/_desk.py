@@ -5,22 +5,24 @@ A restarted router goes on where the crashed one stopped. All methods are synchr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from spear.ir import RequestEnvelope
 
 from ._bell import Bell
+from ._case import Case
 from ._counts import Counts
 from ._decide import Plan, decide
 from ._draws import Draws
 from ._explain import Explanation, explain
 from ._facts import Facts, facts_of
 from ._failures import Fault
+from ._filter import considered
 from ._instance import Instance
 from ._registry import Generation
 from ._retry import Budget, jitter
@@ -30,6 +32,9 @@ from .health import Trial, Verdict, form_groups
 from .policies import POLICIES, Change, Memory
 from .record import Decisions
 
+if TYPE_CHECKING:
+    from .mirrors import Mirroring
+
 _JITTER_SALT: Final = 0x6A697474
 _NOBODY: frozenset[str] = frozenset()
 
@@ -37,7 +42,7 @@ _NOBODY: frozenset[str] = frozenset()
 class Desk:
     """`rng` gives the seed of each decision; seed it to make a run repeatable."""
 
-    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "pausing")
+    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "mirroring", "pausing")
 
     def __init__(self, generation: Generation, *, rng: Random | None = None) -> None:
         self.generation = generation
@@ -48,6 +53,8 @@ class Desk:
         self.bell = Bell()
         self.budget = Budget()
         self.decisions = Decisions(generation.config.decisions)
+        self.mirroring: Mirroring | None = None
+        """There once a route mirrors."""
         self.pausing = 0
         """Requests that wait between attempts."""
 
@@ -96,6 +103,13 @@ class Desk:
         """What there would be to decide: nothing remembers it."""
         generation = self.generation
         return decide(generation, generation.instances, facts, self._memory, 0, now, exclude=exclude)[0]
+
+    def considered(self, facts: Facts, now: float) -> Sequence[Instance]:
+        """Whom an external filter may speak of."""
+        generation = self.generation
+        task = None if facts.task_id is None else generation.tasks.get(facts.task_id)
+        case = Case(facts, task, _NOBODY, now)
+        return considered(generation.instances, case, generation.remembered).candidates
 
     def begin(self, plan: Plan, now: float) -> Trial | None:
         """The choice of `plan` is sent a request."""

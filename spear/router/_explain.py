@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Considered:
     """One instance as the decision saw it. `rejected` is the reason, None for a candidate; `rank` counts from 1.
     `latency_ms` is what such calls have lately taken in the mean, None where nothing is known. `health` is `ok`,
-    `slow_start`, `breaker_open`, `breaker_half_open` or `ejected`: the worst over all operations."""
+    `slow_start`, `breaker_open`, `breaker_half_open` or `ejected`: the worst over all operations. `weight` is the one
+    that counted: an external filter may have changed it."""
 
     backend: str
     kind: str
@@ -79,7 +80,12 @@ COLUMNS: Final = ("backend", "kind", "model", "state", "score", "ms", "weight", 
 def explain(generation: Generation, plan: Plan, request_id: str, now: float = 0.0) -> Explanation:
     """Copies what the plan refers to, as it is now."""
     facts = plan.facts
-    tau = find_route(generation.routes, facts).options.tau
+    route = find_route(generation.routes, facts)
+    tau, verdict = route.options.tau, facts.verdict
+    note = plan.note
+    if route.filter is not None and verdict is None:
+        note = f"{note}; filter {route.filter} not consulted" if note else f"filter {route.filter} not consulted"
+    weights = {} if verdict is None else verdict.weights
     ranks = {name: rank for rank, name in enumerate(plan.order, 1)}
     scores: dict[str, float | None] = {}
     if plan.choice is not None:
@@ -92,7 +98,7 @@ def explain(generation: Generation, plan: Plan, request_id: str, now: float = 0.
         generation=plan.generation,
         seed=plan.seed,
         chosen=None if plan.chosen is None else plan.chosen.name,
-        note=plan.note,
+        note=note,
         candidates=tuple(
             _consider(
                 each,
@@ -101,6 +107,7 @@ def explain(generation: Generation, plan: Plan, request_id: str, now: float = 0.
                 ranks.get(each.name),
                 each.estimate(facts.timing, tau),
                 each.health.state(now),
+                weights.get(each.name, each.weight),
             )
             for each in generation.instances
         ),
@@ -124,12 +131,13 @@ def _consider(
     rank: int | None,
     estimate: Estimate | None,
     health: str,
+    weight: int,
 ) -> Considered:
     return Considered(
         backend=instance.name,
         kind=instance.kind_name,
         model=instance.own_model,
-        weight=instance.weight,
+        weight=weight,
         priority=instance.priority,
         inflight=instance.inflight,
         queued=instance.queued,

@@ -17,6 +17,7 @@
 All are pure: the same candidates, facts, state and seed give the same choice.
 """
 
+from ._cheapest import OUTPUT_GUESS as OUTPUT_GUESS
 from ._cheapest import expected_costs as expected_costs
 from ._memory import Change as Change
 from ._memory import Memory as Memory

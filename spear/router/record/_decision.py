@@ -132,7 +132,8 @@ def plan_as_json(plan: Plan) -> dict[str, Json]:
 
 def facts_as_json(facts: Facts) -> dict[str, Json]:
     hashes = dict(zip(Affinity._fields, facts.affinity.hashes, strict=True))
-    return {**facts._asdict(), "sizes": facts.sizes._asdict(), "affinity": hashes}
+    verdict = None if facts.verdict is None else {**facts.verdict._asdict(), "dropped": sorted(facts.verdict.dropped)}
+    return {**facts._asdict(), "sizes": facts.sizes._asdict(), "affinity": hashes, "verdict": verdict}
 
 
 def decision_as_json(

@@ -253,7 +253,6 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         ("[spear.decisions]\npath = '/no/such/d'", "2 spear.decisions.path: is no place for a file; expected a file in a"),
         (STUB + "limits = { rpm = 5 }", "5 spear.backends[0].limits.rpm: is not supported by this version"),
         (STUB + "[[spear.routes]]\nhedge = {}", "6 spear.routes[0].hedge: is not supported by this version"),
-        (STUB + "[[spear.routes]]\nmirror = {}", "6 spear.routes[0].mirror: is not supported by this version"),
         (STUB + "region = 'eu'", "5 spear.backends[0].region: is not supported by this version"),
         (STUB + "credentials = ['a', 'b']", "key pools are not supported by this version"),
         ("[spear]\ndefault_policy = 'weighted_randm'", 'is no policy; did you mean "weighted_random"?'),

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spear.config import Config, Credential, Price, Route, TaskConfig
+from spear.config import Config, Credential, FilterConfig, Price, Route, TaskConfig
+from spear.config._model import Mirror
 from spear.ir import Limits, Meta, Operation
 from spear.router import POLICIES
+from spear.router._verdict import Verdict as Verdict_
 from spear.router.policies import Options
-from spear.router.record import Replay, Skipped, Unreadable, Verdict, still
+from spear.router.record import Replay, Skipped, Trail, Unreadable, Verdict, still
 from spear.router.record._state import InstanceState, take
 from spear.secrets import Secret
 from tests.spear.router.record_world import decided, desk_of, log_of, results, tally_of, verdicts
@@ -350,3 +352,29 @@ def test_shares_are_those_of_all_requests():
     assert 1800 < sampled.total() < 2200
     assert sampled["a"] / sampled.total() == pytest.approx(5 / 7, abs=0.04)
     assert all_of_them["a"] / 20_000 == pytest.approx(5 / 7, abs=0.02)
+
+
+def test_what_an_external_filter_said_is_replayed():
+    """It stands in the facts; neither the filter nor its address is in the record of the generation."""
+    desk = desk_of(three(default_policy="weighted_random"))
+    for number in range(30):
+        verdict = Verdict_("f", dropped=frozenset({"b"}), weights={"c": 1 + number, "a": 2}, clamped=1)
+        plan = desk.decide(_facts()._replace(verdict=verdict), 0.0, sampled=True)
+        trail = Trail(sampled=True)
+        trail.decided(plan.step)
+        desk.decisions.close(trail, "r", "ok", None, 0.0, 0)
+    found = verdicts(log_of(desk))
+    assert all(not each.differs for each in found)
+    assert {each.now["rejected"]["b"] for each in found} == {"filtered"}
+    assert {each.now["chosen"] for each in found} == {"a", "c"}
+    assert {each.facts.verdict.dropped for each in found} == {frozenset({"b"})}
+
+
+def test_a_configuration_with_filters_and_mirrors_is_restored():
+    one = FilterConfig(name="f", kind="http", url=Secret("https://canary.example"), credential="k")
+    routes = (Route(filter="f", mirror=Mirror(to="b", percent=5)),)
+    desk = desk_of(three(filters=(one,), routes=routes, credentials=(Credential(name="k", source="env:K"),)))
+    decided(desk, chat(), 0.0)
+    assert b"canary" not in log_of(desk)
+    (verdict,) = verdicts(log_of(desk))
+    assert verdict.differs == ()
