@@ -27,6 +27,7 @@ from ._model import Budget as Budget
 from ._model import BudgetMatch as BudgetMatch
 from ._model import Config as Config
 from ._model import Credential as Credential
+from ._model import DecisionsConfig as DecisionsConfig
 from ._model import FilterConfig as FilterConfig
 from ._model import FilterContent as FilterContent
 from ._model import GuestLimits as GuestLimits

@@ -7,7 +7,7 @@ from typing import Final
 
 TOP: Final = frozenset(
     {
-        "decisions", "hedge", "probe", "limits", "redis", "simulate",
+        "hedge", "probe", "limits", "redis", "simulate",
     }
 )  # fmt: skip
 BACKEND: Final = frozenset(

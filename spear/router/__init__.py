@@ -24,6 +24,7 @@
     limits/      rates and budgets: meters, reservations
     _no_room     the error where nobody has room
     _settle      what an attempt came to, in the quantities of its limits
+    record/      decisions recorded, and replayed
     health/      breakers, outlier ejection, slow start: pure state
     _bell        rings when somebody may have recovered
     _desk        what outlives the router's actor
@@ -71,3 +72,6 @@ from .mirrors import MirrorRecord as MirrorRecord
 from .mirrors import mirrors_spec as mirrors_spec
 from .policies import POLICIES as POLICIES
 from .policies import Memory as Memory
+from .record import Decisions as Decisions
+from .record import DecisionWriter as DecisionWriter
+from .record import flush_decisions as flush_decisions

@@ -31,6 +31,7 @@ from ._succession import Succession
 from .health import Trial, Verdict, form_groups
 from .limits import Book, MeterFactory, local_meter
 from .policies import POLICIES, Change, Memory
+from .record import Decisions
 
 if TYPE_CHECKING:
     from .mirrors import Mirroring
@@ -43,7 +44,9 @@ class Desk:
     """`rng` gives the seed of each decision; seed it to make a run repeatable. `meters` makes what limits are counted
     by."""
 
-    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "limits", "mirroring", "pausing")
+    __slots__ = (
+        "_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "limits", "mirroring", "pausing",
+    )  # fmt: skip
 
     def __init__(
         self, generation: Generation, *, rng: Random | None = None, meters: MeterFactory = local_meter
@@ -57,6 +60,7 @@ class Desk:
         self._rng = rng or Random()
         self.bell = Bell()
         self.budget = Budget()
+        self.decisions = Decisions(generation.config.decisions)
         self.mirroring: Mirroring | None = None
         """There once a route mirrors."""
         self.pausing = 0
@@ -75,6 +79,7 @@ class Desk:
             instance.tune(config.health, config.retries, taus)
         form_groups(generation.instances, config.health)
         self.limits.open(config, generation.instances)
+        self.decisions.tune(config.decisions)
         self.bell.ring()
 
     def facts(self, request: RequestEnvelope) -> Facts:
@@ -82,13 +87,28 @@ class Desk:
         facts = facts_of(request)
         return self.limits.degraded(facts, trio.current_time()) if self.limits.degrades else facts
 
-    def decide(self, facts: Facts, now: float, exclude: AbstractSet[str] = _NOBODY, *, panic: bool = False) -> Plan:
-        """Decide for real: the policy remembers it."""
+    def decide(
+        self,
+        facts: Facts,
+        now: float,
+        exclude: AbstractSet[str] = _NOBODY,
+        *,
+        panic: bool = False,
+        sampled: bool | None = None,
+    ) -> Plan:
+        """Decide for real: the policy remembers it, and where it is to be recorded, the plan has its `step`. `sampled`
+        is None for the first decision of a request, whose seed says it."""
         generation = self.generation
         seed = self._rng.getrandbits(64)
         plan, change = decide(
             generation, generation.instances, facts, self._memory, seed, now, exclude=exclude, panic=panic
         )
+        if sampled is None:
+            sampled = seed < self.decisions.below
+        if sampled or plan.error is not None:
+            state = None if change is None else self._memory.get(change.key)
+            step = self.decisions.look(generation, plan, state, now, exclude, panic=panic, sampled=sampled)
+            plan = plan._replace(step=step)
         if change is not None:
             self._memory.apply(change)
         return plan
@@ -146,14 +166,16 @@ class Desk:
         seed = self._rng.getrandbits(64)
         self._rng.setstate(state)
         generation = self.generation
-        plan, _ = decide(generation, generation.instances, self.facts(request), self._memory, seed, trio.current_time())
-        return explain(generation, plan, request.request_id)
+        now = trio.current_time()
+        plan, _ = decide(generation, generation.instances, self.facts(request), self._memory, seed, now)
+        return explain(generation, plan, request.request_id, now)
 
     def observe(self) -> Mapping[str, object]:
         now = trio.current_time()
         observed: dict[str, object] = {
             "generation": self.generation.number,
             **self.counts.observe(self.generation.instances, now),
+            "decisions": self.decisions.observe(),
         }
         if self.limits.budgets:
             observed["budgets"] = self.limits.observe(now)

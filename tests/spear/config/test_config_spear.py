@@ -270,7 +270,6 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         ("[spear.retries]\nbackoff_max_s = 0.1", "2 spear.retries.backoff_max_s: is 0.1; expected at least backoff_s"),
         ("[spear.retries]\nper_instance = 11", "2 spear.retries.per_instance: is 11; expected at most 10"),
         ("[spear.retry]\nper_instance = 1", '1 spear.retry: is not a known key; did you mean "retries"?'),
-        ("[spear.decisions]\npath = 'x'", "1 spear.decisions: is not supported by this version"),
         (STUB + "limits = { rpm = 0 }", "5 spear.backends[0].limits.rpm: is 0; expected at least 1"),
         (STUB + "limits = { rmp = 1 }", '5 spear.backends[0].limits.rmp: is not a known key; did you mean "rpm"?'),
         (
@@ -298,6 +297,9 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
             "spear.budgets[0].match.user: is not a known key; expected one of",
         ),
         (BUDGET + "cost = 1\n" + BUDGET + "cost = 1", "6 spear.budgets[1].name: is the name of spear.budgets[0] already"),
+        ("[spear.decisions]\nfiles = 0", "2 spear.decisions.files: is 0; expected at least 1"),
+        ("[spear.decisions]\nsample = 1.5", "2 spear.decisions.sample: is 1.5; expected at most 1"),
+        ("[spear.decisions]\npath = '/no/such/d'", "2 spear.decisions.path: is no place for a file; expected a file in a"),
         (STUB + "[[spear.routes]]\nhedge = {}", "6 spear.routes[0].hedge: is not supported by this version"),
         (STUB + "region = 'eu'", "5 spear.backends[0].region: is not supported by this version"),
         (STUB + "credentials = ['a', 'b']", "key pools are not supported by this version"),
