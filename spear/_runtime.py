@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, closing, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Never
 
 import trio
 from pydantic import JsonValue
@@ -30,12 +30,14 @@ from actors import (
 
 from ._extras import need
 from ._guest_chat import GuestChat
+from ._mirrors import MirrorsNode, check_records_file
 from ._reload import Reloader, ReloadReport, Source
 from ._tree import Backends, Executions, RunGuest
 from ._watch import Look, Watcher, look_now, watched
 from .backends import Kind, canonical_kind, find_kind
 from .config import Config, default_config, load_config
 from .config import TaskConfig as Task  # its public name
+from .filters import FilterFunction, Filters
 from .ir import (
     ChatResult,
     Completed,
@@ -51,10 +53,21 @@ from .ir import (
     make_error,
 )
 from .normalize import request_from_openai, with_requirements
-from .router import Desk, Explanation, Instance, RouterMessage, build_generation, failed_response, router_spec
+from .router import (
+    Decisions,
+    DecisionWriter,
+    Desk,
+    Explanation,
+    Instance,
+    RouterMessage,
+    build_generation,
+    failed_response,
+    flush_decisions,
+    router_spec,
+)
 from .router import invoke as ask_router
 from .router import stream as stream_from_router
-from .router.probes import probed, prober_spec
+from .router.probes import has_probes, prober_spec
 from .telemetry import ActorCounters, Counters, RequestCounters
 
 if TYPE_CHECKING:
@@ -105,7 +118,6 @@ class Runtime:
         self._reloader = reloader
         self._router: Ref[RouterMessage]
         self._executions: Executions | None = None
-        self._probing = False
         self._opening = trio.Lock()
 
     @property
@@ -125,10 +137,7 @@ class Runtime:
         Waits for reloads before it, for the files, and for new instances to start (up to 30 s), not for those that
         leave. Cancelled, it has happened whole or not at all. Raises ValueError where there is nothing to read again.
         """
-        try:
-            return await self._reloader.reload(None if config is None else _source(config))
-        finally:
-            await self._open_probes()
+        return await self._reloader.reload(None if config is None else _source(config))
 
     async def invoke(self, request: RequestEnvelope) -> ResponseEnvelope:
         """Ask once. Waits for the answer, at most as long as the request's `timeout_ms` or the host's default.
@@ -220,7 +229,7 @@ class Runtime:
             return await executions.engine.run(
                 module,
                 task=GuestTask(task.id, task.config),
-                chat=GuestChat(self.invoke, task),
+                chat=GuestChat(self.invoke, task, execution_id),
                 entry=entry,
                 timeout_s=limit_s,
                 on_log=on_log,
@@ -247,6 +256,17 @@ class Runtime:
     def explain(self, request: RequestEnvelope) -> Explanation:
         """How `request` would be routed now, and why. Sends nothing, changes nothing, never waits."""
         return self._desk.explain(with_requirements(_envelope(request)))
+
+    def decisions(self) -> list[dict[str, Any]]:
+        """The latest recorded decisions, at most 1000, the oldest first, as they stand in the file: records of kind
+        "decision", and before the first of each generation one of kind "generation". Never waits."""
+        return self._desk.decisions.records()
+
+    def mirrors(self) -> list[dict[str, Any]]:
+        """The latest records of mirrored requests, the oldest first, as `spear mirror report` reads them; at most
+        `mirrors.keep`. Never waits."""
+        mirroring = self._desk.mirroring
+        return [] if mirroring is None else [each.model_dump(exclude_none=True) for each in mirroring.records]
 
     def backends(self) -> list[dict[str, Any]]:
         """Every configured instance with its state: "running", or why it is not usable. No addresses, no keys."""
@@ -288,6 +308,14 @@ class Runtime:
         ]
         return rows + skipped
 
+    def usage(self) -> dict[str, Any]:
+        """What is left of rates and budgets, as of now; never waits, changes nothing.
+
+        `backends`: for each backend that is limited, what is left by limit, those of its keys with the key's name.
+        `budgets`: for each, its limits and what is left; where each task or run has its own, that of the ten who have
+        least left."""
+        return self._desk.usage()
+
     def capabilities(self) -> dict[str, Any]:
         """What can be asked for: operations, and the features and models of each, over all usable backends."""
         features: dict[str, set[str]] = {}
@@ -311,15 +339,6 @@ class Runtime:
             task = Task(id=(source.stem if isinstance(source, Path) else "guest")[:TASK_ID_CHARACTERS])
         configured = self._desk.generation.tasks.get(task.id)
         return configured if configured is not None and task == Task(id=task.id) else task
-
-    async def _open_probes(self) -> None:
-        """With the first instance that is to be probed; from then on their actor follows the configuration itself.
-        Not cancelled, since a reload that has happened has happened whole; it waits for nothing outside."""
-        if self._probing or not probed(self._desk.generation.instances):
-            return
-        self._probing = True
-        with trio.CancelScope(shield=True), suppress(SupervisorClosed):
-            await self._supervisor.start(prober_spec(self._desk, self.counters))
 
     async def _open_executions(self) -> Executions:
         async with self._opening:
@@ -357,6 +376,7 @@ async def open_runtime(
     observer: Observer | None = None,
     seed: int | None = None,
     kinds: Mapping[str, Kind] | None = None,
+    filters: Mapping[str, FilterFunction] | None = None,
     watch: bool = False,
 ) -> AsyncIterator[Runtime]:
     """Start everything that `config` names; when the block is left, all of it has gone.
@@ -372,6 +392,8 @@ async def open_runtime(
         seed: makes the router's choices repeatable.
         kinds: kinds of backends by name, looked at before all others: one's own without an installed entry point, or
             fakes in tests (`spear.testing`).
+        filters: the functions of the configuration's filters of kind `python`, by name: from the question, a mapping,
+            to what the filter says, a mapping or None. An `async def` runs in the request's task, others in a thread.
         watch: look at the file, and at the files of its keys, every second, and reload when one has changed. What goes
             wrong then is in the log and in the counters. Needs a path.
 
@@ -390,24 +412,69 @@ async def open_runtime(
         loaded = load_config(source)  # again: what changes after the look is seen as a change
     find = _finder(kinds or {})
     desk = Desk(build_generation(loaded, find_kind=find), rng=Random(seed) if seed is not None else None)
+    await check_records_file(loaded)
+    _check_functions(filters or {}, loaded)
     counters = Counters()
     counting = ActorCounters(counters, _actor_label)
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
-        async with open_supervisor(
-            name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
-        ) as supervisor:
+        async with (
+            _flushed(desk.decisions),
+            open_supervisor(
+                name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
+            ) as supervisor,
+        ):
             runtime = Runtime(desk, supervisor, counters, observer, reloader)
+            reloader.start_writer = partial(_start_writer, desk, supervisor, [])
+            if loaded.decisions.path is not None:  # before the router, so that it outlives that
+                await reloader.start_writer()
+            owner = Spec(name="filters", factory=lambda: Filters(desk, filters or {}))
             backends = Spec(name="backends", factory=lambda: Backends(desk, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
             try:
+                reloader.start_filters = partial(supervisor.start, owner)
+                if loaded.filters:  # before the router, so that it outlives that
+                    reloader.filters = await reloader.start_filters()
                 reloader.backends = await supervisor.start(backends)
             except StartFailed as failed:
                 raise failed.__cause__ or failed from None
             runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
-            await runtime._open_probes()
+            reloader.mirrors = MirrorsNode(desk, supervisor, counters)
+            await reloader.mirrors.prepare(loaded)
+            reloader.start_probes = partial(_start_probes, desk, supervisor, counters, [])
+            if has_probes(loaded):
+                await reloader.start_probes()
             if watch and isinstance(source, Path):
                 watcher = partial(Watcher, source, lambda: runtime.config, runtime.reload, seen)
                 await supervisor.start(Spec(name="watch", factory=watcher))
             yield runtime
+
+
+@asynccontextmanager
+async def _flushed(decisions: Decisions) -> AsyncIterator[None]:
+    """Afterwards everything that was recorded is written, where it is to be and can be within three seconds."""
+    try:
+        yield
+    finally:
+        await flush_decisions(decisions)
+
+
+async def _start_writer(desk: Desk, supervisor: Supervisor, started: list[Ref[Never]]) -> None:
+    """With the first configuration that names a file for decisions; it then stays."""
+    if not started:
+        spec: Spec[Never] = Spec(name="decisions", factory=partial(DecisionWriter, desk.decisions))
+        started.append(await supervisor.start(spec))
+
+
+async def _start_probes(desk: Desk, supervisor: Supervisor, counters: Counters, started: list[Ref[Never]]) -> None:
+    """With the first configuration that has somebody probed; from then on it follows the desk's by itself."""
+    if not started:
+        started.append(await supervisor.start(prober_spec(desk, counters)))
+
+
+def _check_functions(filters: Mapping[str, FilterFunction], config: Config) -> None:
+    known = {each.name for each in config.filters if each.kind == "python"}
+    for name in filters.keys() - known:
+        there = ", ".join(sorted(known)) or "none"
+        raise ValueError(f"filters: the configuration has no filter {name!r} of kind python; there are: {there}")
 
 
 def _source(config: Config | Path | str | Mapping[str, Any]) -> Source:

@@ -15,8 +15,10 @@ _COMMANDS: Final = {
     "backends": "spear.cli._inspect:backends",
     "capabilities": "spear.cli._inspect:capabilities",
     "explain": "spear.cli._inspect:explain",
+    "replay": "spear.cli._replay:replay",
     "schema": "spear.cli._inspect:schema",
     "config": "spear.cli._config:config",
+    "mirror": "spear.cli._mirror:mirror",
     "guest": "spear.cli._guest:guest",
     "demo": "spear.cli._demo:demo",
 }
@@ -26,8 +28,10 @@ _HELP: Final = {
     "backends": "Show the configured backends and why one is not usable.",
     "capabilities": "Show what can be asked for.",
     "explain": "Show how a request would be routed, without sending it.",
+    "replay": "Make recorded decisions again, or by another policy or configuration.",
     "schema": "Print the JSON Schema of requests, responses and events.",
-    "config": "Check a configuration, or write a first one.",
+    "config": "Check a configuration, compare two, or write a first one.",
+    "mirror": "Compare the answers of mirrored requests.",
     "guest": "Build guests from C.",
     "demo": "Watch guests, routing, a fallback and a tool call at work.",
 }

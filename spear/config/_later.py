@@ -7,20 +7,19 @@ from typing import Final
 
 TOP: Final = frozenset(
     {
-        "decisions", "hedge", "mirror", "probe", "limits", "budgets", "redis", "filter", "simulate",
+        "hedge", "probe", "limits", "redis", "simulate",
     }
 )  # fmt: skip
 BACKEND: Final = frozenset(
     {
-        "breaker", "outlier", "hedge", "mirror", "budget", "key_pool", "key_policy", "slow_start", "group",
-        "quota_group", "rpm", "tpm", "region",
+        "breaker", "outlier", "hedge", "mirror", "key_pool", "key_policy", "slow_start", "group", "quota_group",
+        "region",
     }
 )  # fmt: skip
-LIMITS: Final = frozenset({"rpm", "tpm", "rpd", "tpd", "input_tpm", "output_tpm"})
-CREDENTIAL: Final = frozenset({"limits", "rpm", "tpm", "weight", "budget"})
+CREDENTIAL: Final = frozenset({"weight"})
 ROUTE: Final = frozenset(
     {
-        "hedge", "mirror", "continuation", "retry", "filter", "budget", "limits",
+        "hedge", "continuation", "retry", "budget", "limits",
     }
 )  # fmt: skip
-TASK: Final = frozenset({"budget", "limits", "policy"})
+TASK: Final = frozenset({"limits", "policy"})

@@ -8,22 +8,37 @@ from collections.abc import Iterable, Mapping
 from spear.ir import ErrorCode
 
 from ._instance import Instance
+from ._verdict import Verdict
 
 
 class Counts:
     __slots__ = (
-        "attempts", "cancelled", "connect_retries", "errors", "fallbacks", "ok", "panics", "refused", "requests",
-        "retries", "retries_denied", "waited",
+        "ailing", "attempts", "cancelled", "connect_retries", "errors", "fallbacks", "filter_failures",
+        "filter_rejections", "filtered", "ok", "panics", "refused", "requests", "retries", "retries_denied", "waited",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.requests = self.ok = self.cancelled = 0
         self.attempts = self.fallbacks = self.connect_retries = self.refused = 0
         self.retries = self.retries_denied = self.waited = self.panics = 0
+        self.filtered = self.filter_failures = self.filter_rejections = 0
+        self.ailing: set[str] = set()
         self.errors: Counter[str] = Counter()
 
     def failed(self, code: ErrorCode) -> None:
         self.errors[code.value] += 1
+
+    def heard(self, verdict: Verdict) -> bool:
+        """Whether its filter has failed now and had not the last time."""
+        news = bool(verdict.failed) and verdict.filter not in self.ailing
+        if verdict.failed:
+            self.ailing.add(verdict.filter)
+        else:
+            self.ailing.discard(verdict.filter)
+        self.filtered += 1
+        self.filter_failures += bool(verdict.failed)
+        self.filter_rejections += verdict.rejected is not None
+        return news
 
     @property
     def active(self) -> int:
@@ -32,7 +47,8 @@ class Counts:
 
     def observe(self, instances: Iterable[Instance], now: float) -> Mapping[str, object]:
         """`requests` = ok + errors + cancelled + those still under way. `refused`: full mailboxes that were met.
-        `retries`: sends to the same instance again; `waited`: requests that waited for a recovery."""
+        `retries`: sends to the same instance again; `waited`: requests that waited for a recovery.
+        `filtered`: external filters that were asked, with those that failed and those that rejected."""
         return {
             "requests": self.requests,
             "ok": self.ok,
@@ -46,12 +62,17 @@ class Counts:
             "refused": self.refused,
             "waited": self.waited,
             "panics": self.panics,
+            "filtered": self.filtered,
+            "filter_failures": self.filter_failures,
+            "filter_rejections": self.filter_rejections,
             "instances": {each.name: _observe(each, now) for each in instances},
         }
 
 
 def _observe(instance: Instance, now: float) -> Mapping[str, object]:
+    limits = {} if instance.bounds is None else {"left": instance.bounds.remaining(now)}
     return {
+        **limits,
         "status": instance.reason or instance.status,
         "inflight": instance.inflight,
         "queued": instance.queued,

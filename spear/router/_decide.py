@@ -18,15 +18,17 @@ from ._draws import Draws
 from ._facts import Facts
 from ._filter import Filtered, admit
 from ._instance import Instance
+from ._no_room import RETRY_HINT_MS as RETRY_HINT_MS
+from ._no_room import no_room
+from ._reweigh import refuse_filtered, reweighted
 from ._routes import Route, find_route
 from .health import BREAKER_OPEN, EJECTED, HALF_OPEN
-from .policies import POLICIES, Change, Choice, Memory
+from .policies import POLICIES, Candidate, Change, Choice, Memory
 
 if TYPE_CHECKING:
     from ._registry import Generation
+    from .record import Step
 
-RETRY_HINT_MS: Final = 1000
-"""When to ask again, where nothing better is known."""
 _NAMES_SHOWN: Final = 8
 _NOBODY: Final[frozenset[str]] = frozenset()
 _UNWELL: Final = frozenset({BREAKER_OPEN, HALF_OPEN, EJECTED})
@@ -51,6 +53,8 @@ class Plan(NamedTuple):
     """The request asks for what it may not have; no other model class makes that right."""
     recovery: float | None = None
     """Where nobody was left because nobody is well: when to look again, on Trio's clock."""
+    step: Step | None = None
+    """Where it is to be recorded."""
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -88,6 +92,8 @@ def decide(
         refusal = _refuse_policy(facts.policy, facts, route)
     if refusal is None and facts.backend is not None:
         refusal = _refuse_backend(generation, facts.backend, facts)
+    if refusal is None and facts.verdict is not None:
+        refusal = refuse_filtered(facts.verdict, facts)
     if refusal is not None:
         return Plan(generation.number, seed, facts, policy, (), {}, error=refusal, refused=True), None
     task = None if facts.task_id is None else generation.tasks.get(facts.task_id)
@@ -95,7 +101,7 @@ def decide(
     found = admit(instances, Case(facts, task, exclude, now, seed, panic), remembered)
     if found.code is not None:
         recovery = _recovery(instances, facts, found, now)
-        error = _nobody(generation, facts, found, None if recovery is None else recovery - now)
+        error = _nobody(generation, instances, facts, found, recovery, now)
         return Plan(generation.number, seed, facts, policy, (), found.rejected, error=error, recovery=recovery), None
     candidates, note = found.candidates, ""
     if facts.preferred_backends or facts.preferred_features:
@@ -105,11 +111,17 @@ def decide(
         name = f"{policy}/{options.spill}/{options.within_level}"
         if options.spill == "proportional":
             options = options._replace(standing=_standing(found, candidates, facts, exclude))
+    views: Sequence[Candidate] = candidates
+    if facts.verdict is not None:
+        note = "; ".join(part for part in (note, facts.verdict.note) if part)
+        if facts.verdict.weights:
+            views = reweighted(candidates, facts.verdict.weights)
+            name = f"{name}/{','.join([str(each.weight) for each in views])}"
     key, state = None, None
     if POLICIES[policy].remembers:
         key = (name, tuple([each.index for each in candidates]))
         state = memory.get(key)
-    choice = POLICIES[policy].choose(candidates, facts, state, Draws(seed), now, options)
+    choice = POLICIES[policy].choose(views, facts, state, Draws(seed), now, options)
     change = None if key is None or choice.state is None else Change(key, choice.state)
     chosen = candidates[choice.position]
     note = choice.note if not note else f"{note}; {choice.note}" if choice.note else note
@@ -124,7 +136,8 @@ def _standing(
     """By level, the weight of all that could be candidates if they were up and had room."""
     able = found.able if candidates is found.candidates else _prefer(found.able, facts)[0]
     standing: dict[int, int] = {}
-    for each in able:
+    weights = {} if facts.verdict is None else facts.verdict.weights
+    for each in able if not weights else reweighted(able, weights):
         if each.name not in exclude:
             standing[each.priority] = standing.get(each.priority, 0) + each.weight
     return standing
@@ -174,10 +187,19 @@ def _recovery(instances: Sequence[Instance], facts: Facts, found: Filtered, now:
     return min((each.health.recovers_at(facts.operation, now) for each in unwell), default=None)
 
 
-def _nobody(generation: Generation, facts: Facts, found: Filtered, recovers_in: float | None) -> CanonicalError:
+def _nobody(
+    generation: Generation,
+    instances: Sequence[Instance],
+    facts: Facts,
+    found: Filtered,
+    recovery: float | None,
+    now: float,
+) -> CanonicalError:
     assert found.code is not None
-    hint = RETRY_HINT_MS if recovers_in is None else ceil(recovers_in * 1000)
-    unavailable = found.code in (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.OVERLOADED)
+    if found.step == "admission":
+        return no_room(generation, instances, facts, found.rejected, now)
+    hint = RETRY_HINT_MS if recovery is None else ceil((recovery - now) * 1000)
+    unavailable = found.code is ErrorCode.BACKEND_UNAVAILABLE
     return make_error(
         found.code,
         _message(generation, facts, found),
@@ -205,13 +227,13 @@ def _message(generation: Generation, facts: Facts, found: Filtered) -> str:
             return "no backend is left by the lists of the request and the rights of its task: " + _counted(
                 found.rejected
             )
+        case "filter":
+            return "no backend is left by the external filter: " + _counted(found.rejected)
         case "binding":
             bound = (each for each in generation.instances if found.rejected[each.name] == "model_mismatch")
             names = sorted({name for each in bound for name in each.answers_to})
             more = ", …" if len(names) > _NAMES_SHOWN else ""
             return f"no backend has this model; there are: {', '.join(names[:_NAMES_SHOWN])}{more}"
-        case "admission":
-            return "every backend that could take the request is full"
         case _:
             return "every backend that could take the request is unavailable: " + _counted(found.rejected)
 

@@ -5,42 +5,57 @@ A restarted router goes on where the crashed one stopped. All methods are synchr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from spear.ir import RequestEnvelope
 
 from ._bell import Bell
+from ._case import Case
 from ._counts import Counts
 from ._decide import Plan, decide
 from ._draws import Draws
 from ._explain import Explanation, explain
 from ._facts import Facts, facts_of
 from ._failures import Fault
+from ._filter import considered
 from ._instance import Instance
 from ._registry import Generation
 from ._retry import Budget, jitter
 from ._routes import taus_of
 from ._succession import Succession
 from .health import Trial, Verdict, form_groups
+from .limits import Book, MeterFactory, local_meter
 from .policies import POLICIES, Change, Memory
+from .record import Decisions
+
+if TYPE_CHECKING:
+    from .mirrors import Mirroring
 
 _JITTER_SALT: Final = 0x6A697474
 _NOBODY: frozenset[str] = frozenset()
 
 
 class Desk:
-    """`rng` gives the seed of each decision; seed it to make a run repeatable."""
+    """`rng` gives the seed of each decision; seed it to make a run repeatable. `meters` makes what limits are counted
+    by."""
 
-    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "pausing", "stirred")
+    __slots__ = (
+        "_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "limits", "mirroring", "pausing",
+        "stirred",
+    )  # fmt: skip
 
-    def __init__(self, generation: Generation, *, rng: Random | None = None) -> None:
+    def __init__(
+        self, generation: Generation, *, rng: Random | None = None, meters: MeterFactory = local_meter
+    ) -> None:
         self.generation = generation
         form_groups(generation.instances, generation.config.health)
+        self.limits = Book(meters)
+        self.limits.open(generation.config, generation.instances)
         self.counts = Counts()
         self._memory = Memory()
         self._rng = rng or Random()
@@ -48,6 +63,9 @@ class Desk:
         self.stirred = Bell()
         """Rings for active probes: a breaker is not closed, or another configuration holds."""
         self.budget = Budget()
+        self.decisions = Decisions(generation.config.decisions)
+        self.mirroring: Mirroring | None = None
+        """There once a route mirrors."""
         self.pausing = 0
         """Requests that wait between attempts."""
 
@@ -63,16 +81,38 @@ class Desk:
         for instance in generation.instances:
             instance.tune(config.health, config.retries, taus)
         form_groups(generation.instances, config.health)
+        self.limits.open(config, generation.instances)
+        self.decisions.tune(config.decisions)
         self.bell.ring()
         self.stirred.ring()
 
-    def decide(self, facts: Facts, now: float, exclude: AbstractSet[str] = _NOBODY, *, panic: bool = False) -> Plan:
-        """Decide for real: the policy remembers it."""
+    def facts(self, request: RequestEnvelope) -> Facts:
+        """Of the class that the budgets leave to it."""
+        facts = facts_of(request)
+        return self.limits.degraded(facts, trio.current_time()) if self.limits.degrades else facts
+
+    def decide(
+        self,
+        facts: Facts,
+        now: float,
+        exclude: AbstractSet[str] = _NOBODY,
+        *,
+        panic: bool = False,
+        sampled: bool | None = None,
+    ) -> Plan:
+        """Decide for real: the policy remembers it, and where it is to be recorded, the plan has its `step`. `sampled`
+        is None for the first decision of a request, whose seed says it."""
         generation = self.generation
         seed = self._rng.getrandbits(64)
         plan, change = decide(
             generation, generation.instances, facts, self._memory, seed, now, exclude=exclude, panic=panic
         )
+        if sampled is None:
+            sampled = seed < self.decisions.below
+        if sampled or plan.error is not None:
+            state = None if change is None else self._memory.get(change.key)
+            step = self.decisions.look(generation, plan, state, now, exclude, panic=panic, sampled=sampled)
+            plan = plan._replace(step=step)
         if change is not None:
             self._memory.apply(change)
         return plan
@@ -81,6 +121,13 @@ class Desk:
         """What there would be to decide: nothing remembers it."""
         generation = self.generation
         return decide(generation, generation.instances, facts, self._memory, 0, now, exclude=exclude)[0]
+
+    def considered(self, facts: Facts, now: float) -> Sequence[Instance]:
+        """Whom an external filter may speak of."""
+        generation = self.generation
+        task = None if facts.task_id is None else generation.tasks.get(facts.task_id)
+        case = Case(facts, task, _NOBODY, now)
+        return considered(generation.instances, case, generation.remembered).candidates
 
     def begin(self, plan: Plan, now: float) -> Trial | None:
         """The choice of `plan` is sent a request."""
@@ -125,13 +172,28 @@ class Desk:
         seed = self._rng.getrandbits(64)
         self._rng.setstate(state)
         generation = self.generation
-        plan, _ = decide(generation, generation.instances, facts_of(request), self._memory, seed, trio.current_time())
-        return explain(generation, plan, request.request_id)
+        now = trio.current_time()
+        plan, _ = decide(generation, generation.instances, self.facts(request), self._memory, seed, now)
+        return explain(generation, plan, request.request_id, now)
 
     def observe(self) -> Mapping[str, object]:
-        return {
+        now = trio.current_time()
+        observed: dict[str, object] = {
             "generation": self.generation.number,
-            **self.counts.observe(self.generation.instances, trio.current_time()),
+            **self.counts.observe(self.generation.instances, now),
+            "decisions": self.decisions.observe(),
+        }
+        if self.limits.budgets:
+            observed["budgets"] = self.limits.observe(now)
+        return observed
+
+    def usage(self) -> dict[str, Any]:
+        """What is left of rates and budgets."""
+        now = trio.current_time()
+        bounds = {each.name: each.bounds for each in self.generation.instances if each.bounds is not None}
+        return {
+            "backends": {name: left for name, each in bounds.items() if (left := each.remaining(now))},
+            "budgets": self.limits.observe(now),
         }
 
 

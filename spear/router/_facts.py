@@ -31,6 +31,7 @@ from spear.ir import (
 from ._affinity import Affinity as Affinity
 from ._affinity import hash_name as hash_name
 from ._latency import Timing
+from ._verdict import Verdict
 
 _CHARS_PER_TOKEN: Final = 4
 _STREAM: Final = Feature.STREAM.value
@@ -70,6 +71,14 @@ class Facts(NamedTuple):
     tokens: int
     """Estimated, input and the most that was allowed for the output."""
     affinity: Affinity
+    execution_id: str | None = None
+    """The run of the guest that asks."""
+    degraded: tuple[str, ...] = ()
+    """Why `model` is not the one that was asked for."""
+    mirrored: bool = False
+    """It is the host's own, in comparison: no task and no guest pays for it."""
+    verdict: Verdict | None = None
+    """What the route's external filter said, where there is one."""
 
     @property
     def timing(self) -> Timing:
@@ -104,6 +113,7 @@ def facts_of(request: RequestEnvelope) -> Facts:
         input_tokens=input_tokens,
         tokens=input_tokens + sizes.output_tokens,
         affinity=Affinity.of(request),
+        execution_id=request.meta.execution_id,
     )
 
 

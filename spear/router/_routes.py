@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from spear.config import Config, OnExhausted, RouteMatch
+from spear.config import Config, Mirror, OnExhausted, RouteMatch
 from spear.config import Route as RouteConfig
 from spear.ir import Operation
 
@@ -32,6 +32,8 @@ class Route(NamedTuple):
     options: Options = _NO_OPTIONS
     allow_policies: tuple[str, ...] = ()
     fallback: tuple[str, ...] = ()
+    mirror: Mirror | None = None
+    filter: str | None = None
     on_exhausted: OnExhausted | None = None
     """This and `max_attempts` of None = the host's."""
     max_attempts: int | None = None
@@ -72,6 +74,8 @@ def _resolve(route: RouteConfig, default: str | None) -> Route:
         options,
         route.allow_policies,
         fallback,
+        route.mirror,
+        route.filter,
         on_exhausted=route.on_exhausted,
         max_attempts=route.max_attempts,
     )

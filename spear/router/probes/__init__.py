@@ -9,5 +9,5 @@ policies, latencies, usage, retries and ejection know nothing of them. Only brea
 """
 
 from ._actor import Prober as Prober
-from ._actor import probed as probed
+from ._actor import has_probes as has_probes
 from ._actor import prober_spec as prober_spec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from random import Random
@@ -12,11 +12,11 @@ from typing import Never
 import trio
 
 from actors import Actor, Context, Spec
-from spear.config import Probe
+from spear.config import Config, Probe
 from spear.ir import Operation
 from spear.router._desk import Desk
 from spear.router._instance import Instance
-from spear.router._question import PROBED
+from spear.router._probe import PROBED
 from spear.router._retry import jitter
 from spear.telemetry import Counters, get_logger
 
@@ -27,8 +27,8 @@ _log = get_logger("spear.probes")
 _ABOUT = "Active probes, by how they ended. Neutral says nothing of the backend."
 
 
-def probed(instances: Iterable[Instance]) -> list[Instance]:
-    return [each for each in instances if each.config.probe is not None and each.reason is None]
+def has_probes(config: Config) -> bool:
+    return any(each.probe is not None for each in config.backends)
 
 
 class Prober(Actor[Never]):
@@ -52,7 +52,8 @@ class Prober(Actor[Never]):
 
     async def _follow(self, nursery: trio.Nursery) -> None:
         while True:
-            wanted = probed(self._desk.generation.instances)
+            instances = self._desk.generation.instances
+            wanted = [each for each in instances if each.config.probe is not None and each.reason is None]
             for instance in self._watched.keys() - set(wanted):
                 self._watched.pop(instance).cancel()
                 del self._seen[instance]

@@ -12,7 +12,7 @@ from spear.config import Probe
 from spear.ir import CanonicalError, ErrorCode, Failure, Operation, SpearError, make_error
 from spear.router._failures import Fault, fault_of
 from spear.router._instance import Instance
-from spear.router._question import question
+from spear.router._probe import question
 
 from ._rhythm import Verdict
 

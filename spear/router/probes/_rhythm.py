@@ -16,8 +16,8 @@ Verdict = Literal["succeeded", "failed", "neutral"]
 class Rhythm:
     """`every` after the last success, of a request or a probe. After a failed probe, and while the breaker is
     half-open, `failures` times as often (at most ten times), so that twice `every` is enough to find out whether the
-    backend is down. An instance that is left out is left alone until it may be asked again. `phase`, from 0 to 1, is the part of
-    `every` that passes before the first one."""
+    backend is down. An instance that is left out is left alone until it may be asked again. `phase`, from 0 to 1, is
+    the part of `every` that passes before the first one."""
 
     __slots__ = ("_instance", "_last", "_not_before", "_operation", "_pressing")
 
