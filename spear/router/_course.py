@@ -277,12 +277,12 @@ class Course:
         self._given_up(leg, "cancelled")
         self.desk.counts.cancelled += 1
 
-    def left_race(self) -> None:
-        """The caller went away during several attempts at once; nothing to say where the answer was there already."""
-        if self._out:
-            for leg in sorted(self._out, key=lambda each: each.started):
-                self._given_up(leg, "cancelled")
+    def left_race(self, *, won: bool) -> None:
+        """The caller went away during several attempts at once. One that had `won` and is over has been counted."""
+        if self._out or not won:
             self.desk.counts.cancelled += 1
+        for leg in sorted(self._out, key=lambda each: each.started):
+            self._given_up(leg, "cancelled")
 
     def won(self, leg: Leg) -> None:
         """It was the first of several with something to show; the others are being ended."""

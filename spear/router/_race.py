@@ -63,7 +63,7 @@ class Race:
                     await self._hedge(first)
         except BaseException as error:
             if not isinstance(error, Exception):  # else it is a bug, for which the router answers
-                self._course.left_race()
+                self._course.left_race(won=self.winner is not None)
             raise
         return self._goes_on
 
