@@ -4,11 +4,13 @@ moment, and a reload in the middle loses nothing."""
 from __future__ import annotations
 
 import time
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
 
 import spear
+from spear.backends import find_kind
 from spear.ir import Completed
 from tests.system.kit import CHAT_TOOL, backend, chat, config, nothing_left, open_fds, until_true
 from tests.system.test_cancellation import cancel_at_step, quiet
@@ -70,6 +72,69 @@ async def test_a_hung_first_one_is_closed_before_the_call_returns(fault_servers,
         assert well.counts()["completed"] == 20
         counts = router_counts(runtime)
         assert (counts["hedges"], counts["hedges_won"], counts["superseded"]) == (20, 20, 20)
+
+
+class SlowToClose:
+    """The real adapter, but for plain calls: one that is cancelled keeps its connection open for another 0.3 s."""
+
+    name = "slow_to_close"
+
+    def __init__(self):
+        self.inner = find_kind("openai_chat")
+        self.capabilities = self.inner.capabilities
+        self.check = self.inner.check
+
+    @asynccontextmanager
+    async def open(self, instance, host):
+        async with self.inner.open(instance, host) as adapter:
+            yield SlowAdapter(adapter)
+
+
+class SlowAdapter:
+    def __init__(self, adapter):
+        self.adapter = adapter
+        self.stream = adapter.stream
+
+    async def invoke(self, request, call):
+        answers = []
+
+        async def inside():
+            with trio.CancelScope(shield=True) as kept:
+                scopes.append(kept)
+                answers.append(await self.adapter.invoke(request, call))
+            nursery.cancel_scope.cancel()
+
+        scopes = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(inside)
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled:
+                if not answers:
+                    with trio.CancelScope(shield=True):
+                        await trio.sleep(0.3)
+                    scopes[0].cancel()
+                raise
+        return answers[0]
+
+
+async def test_a_connection_that_closes_slowly_is_waited_for(fault_servers):
+    """Whatever a loser does on its way out, the call returns after it, and not before."""
+    hung, well = fault_servers(), fault_servers()
+    hung.script(times=None, never=True)
+    source = hedged(hung, well)
+    for each in source["spear"]["backends"]:
+        each["kind"] = "slow_to_close"
+    async with nothing_left(), spear.open_runtime(source, kinds={"slow_to_close": SlowToClose()}) as runtime:
+        (await runtime.invoke(chat(routing={"backend": well.name}))).unwrap()
+        before = sockets()
+        begun = trio.current_time()
+        with trio.fail_after(5):
+            response = await by_invoke(runtime)
+        assert sockets() == before
+        assert attempts(response) == [(hung.name, "chosen", "superseded"), (well.name, "hedge", "ok")]
+        assert trio.current_time() - begun >= DELAY_S + 0.3
+        await hung.until(open=0, aborted=1)
 
 
 @both
