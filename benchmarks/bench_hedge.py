@@ -123,7 +123,7 @@ async def p99(ports: list[int], hedge: bool) -> float:
 
 
 def main() -> None:
-    options = arguments(__doc__, default_rounds=5)
+    options = arguments(__doc__, default_rounds=3)
     seen: dict[bool, list[int]] = {False: [], True: []}
     command = [sys.executable, __file__, "--serve"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as servers:
