@@ -91,23 +91,24 @@ class Ref(Generic[M_contra]):
         return cast("R", await ask.answer())
 
     @enable_ki_protection
-    async def ask_nowait(self, msg: Request[R], *, joined: bool = False) -> R:
-        """Like `ask`, but raise MailboxFull at once where `ask` would wait for room.
+    async def ask_nowait(self, msg: Request[R], *, deadline: float | None = None, joined: bool = False) -> R:
+        """Like `ask`, but raise MailboxFull at once where `ask` would wait for room. `deadline` is for an asker that
+        knows when its cancel scopes end its waiting; it saves looking that up.
 
         `joined`: cancelled during the turn, wait until the turn has ended, its cleanup included, however long that
         takes. A turn that answers in spite of it gives its answer.
         """
-        ask = self._ask(msg, joined)
+        ask = self._ask(msg, deadline, joined)
         if not ask.mailbox.offer(ask):
             raise full(self.path)
         return cast("R", await ask.answer())
 
-    def _ask(self, msg: object, joined: bool = False) -> Ask:
+    def _ask(self, msg: object, deadline: float | None = None, joined: bool = False) -> Ask:
         cell = self._cell
         if not isinstance(msg, cell.askable):
             raise unknown(self.path, msg, "ask", cell.askable)
         self._check_open(cell)
-        return Ask(cell.mailbox, msg, joined)
+        return Ask(cell.mailbox, msg, trio.current_effective_deadline() if deadline is None else deadline, joined)
 
     def _check_open(self, cell: Cell[Any]) -> None:
         if cell.mailbox.closed:

@@ -31,14 +31,14 @@ class Ask:
 
     __slots__ = ("deadline", "gave_up", "joined", "mailbox", "msg", "task", "turn")
 
-    def __init__(self, mailbox: Mailbox, msg: object, joined: bool = False) -> None:
+    def __init__(self, mailbox: Mailbox, msg: object, deadline: float, joined: bool = False) -> None:
         self.mailbox = mailbox
         self.msg = msg
         self.joined = joined
         self.gave_up: RaiseCancelT | None = None  # joined, and waits for the end of the turn
         self.task: Task | None = current_task()  # None: answered, or given up
         self.turn: Turn | None = None
-        self.deadline = trio.current_effective_deadline()
+        self.deadline = deadline
 
     async def answer(self) -> object:
         return await wait_task_rescheduled(self._abort)

@@ -61,7 +61,8 @@ async def _send(course: Course, leg: Leg, *, raced: bool = False) -> Answer | Fa
     instance.turns.add(leg)
     try:
         with trio.CancelScope(deadline=leg.deadline):
-            return await leg.ref.ask_nowait(Invoke(leg.request, leg.call), joined=raced)
+            message = Invoke(leg.request, leg.call)
+            return await leg.ref.ask_nowait(message, deadline=leg.call.deadline, joined=raced)
         instance.leave(leg)
         return course.timed_out(leg, "total")
     except (SpearError, ActorStopped, ActorCrashed) as error:
