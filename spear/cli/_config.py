@@ -169,6 +169,7 @@ def _route(route: Route) -> dict[str, Any]:
         "hash_key": None if route.hash_key is None else list(route.hash_key),
         "load_bound": route.load_bound,
         "hedge": None if route.hedge is None else route.hedge.model_dump(),
+        "continuation": route.continuation,
         "allow_policies": list(route.allow_policies),
         "fallback": list(route.fallback),
         "line": route.origin.line,

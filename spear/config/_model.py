@@ -148,6 +148,8 @@ class Route(Section):
     load_bound: Annotated[float, Field(gt=1, le=100)] | None = None
     """For `consistent_hash`: how many times its share of what is running an instance may have."""
     hedge: Hedge | None = None
+    continuation: Literal["prefill"] | None = None
+    """For chat streams that break off after they have begun."""
     origin: Origin = Origin()
 
 

@@ -27,6 +27,7 @@
     _again       which instances one request may be sent to again
     _course      one request's attempts, without I/O
     _pause       waiting between them
+    _continuation  what a stream that broke off has said, and the request for the rest
     _race        several attempts side by side
     _invoke      attempts for one answer
     _relay       attempts for a stream, up to the commit and after it

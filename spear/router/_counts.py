@@ -12,8 +12,8 @@ from ._instance import Instance
 
 class Counts:
     __slots__ = (
-        "attempts", "cancelled", "connect_retries", "errors", "fallbacks", "hedges", "hedges_denied", "hedges_won",
-        "ok", "panics", "refused", "requests", "retries", "retries_denied", "superseded", "waited",
+        "attempts", "cancelled", "connect_retries", "continued", "errors", "fallbacks", "hedges", "hedges_denied",
+        "hedges_won", "ok", "panics", "refused", "requests", "retries", "retries_denied", "superseded", "waited",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -21,6 +21,7 @@ class Counts:
         self.attempts = self.fallbacks = self.connect_retries = self.refused = 0
         self.retries = self.retries_denied = self.waited = self.panics = 0
         self.hedges = self.hedges_won = self.hedges_denied = self.superseded = 0
+        self.continued = 0
         self.errors: Counter[str] = Counter()
 
     def failed(self, code: ErrorCode) -> None:
@@ -35,7 +36,8 @@ class Counts:
         """`requests` = ok + errors + cancelled + those still under way. `refused`: full mailboxes that were met.
         `retries`: sends to the same instance again; `waited`: requests that waited for a recovery.
         `hedges`: second attempts beside a late one; `hedges_denied`: for want of tokens or budget; `superseded`:
-        attempts that were ended because another one had won."""
+        attempts that were ended because another one had won. `continued`: attempts for the rest of a stream
+        that broke off."""
         return {
             "requests": self.requests,
             "ok": self.ok,
@@ -46,6 +48,7 @@ class Counts:
             "connect_retries": self.connect_retries,
             "retries": self.retries,
             "retries_denied": self.retries_denied,
+            "continued": self.continued,
             "hedges": self.hedges,
             "hedges_won": self.hedges_won,
             "hedges_denied": self.hedges_denied,

@@ -31,6 +31,7 @@ from spear.ir import (
 from spear.telemetry import get_logger
 
 from ._again import Again
+from ._continuation import CONTINUED
 from ._decide import RETRY_HINT_MS, Plan
 from ._desk import Desk, jitter_of
 from ._facts import facts_of
@@ -55,7 +56,8 @@ class Course:
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_plan", "_retried", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk", "generation", "request",
+        "_plan", "_rest", "_retried", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk", "generation",
+        "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
@@ -81,6 +83,7 @@ class Course:
         self._give_up: float | None = None  # when it has waited long enough for somebody's recovery
         self._hint_ms: int | None = None
         self._out: set[Leg] = set()
+        self._rest = False  # what is asked for is the rest of a stream that broke off
         self._upstream = upstream
         desk.counts.requests += 1
 
@@ -105,8 +108,9 @@ class Course:
             return None
         plan = self._decide(now)
         if plan.chosen is not None:
-            reason = "fallback" if self.attempts else "chosen"
+            reason = CONTINUED if self._rest else "fallback" if self.attempts else "chosen"
             self.desk.counts.fallbacks += reason == "fallback"
+            self.desk.counts.continued += self._rest
             return self._send(plan, reason, now)
         return None if plan.refused else self._repeat(now) or self._exhausted(now)
 
@@ -169,6 +173,17 @@ class Course:
         if first.recovery >= self.deadline or first.recovery > self._give_up:
             return None
         return self._pause(Pause(first.recovery, self.desk.bell))
+
+    def take_up(self, rest: RequestEnvelope, broken: Leg) -> None:
+        """From here on `rest` is what is asked for, and never from the instance that broke off."""
+        sizes = facts_of(rest)
+        self.request, self._rest, self._free = rest, True, None
+        self._facts = broken.plan.facts._replace(
+            sizes=sizes.sizes, input_tokens=sizes.input_tokens, tokens=sizes.tokens
+        )
+        self._asked, self._classes = [self._facts], None
+        self._tried[broken.instance.name] = broken.instance
+        self._again.refused(broken.instance.name)
 
     def beside(self, running: Iterable[Leg], reason: str) -> Leg | None:
         """One more attempt beside those that are `running`, at another instance of another quota group; None where

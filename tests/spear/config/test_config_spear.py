@@ -354,6 +354,8 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         (STUB + "[[spear.routes]]\nhedge = { delay = [] }", "6 spear.routes[0].hedge.delay: is a list; expected more than 0"),
         (STUB + "[[spear.routes]]\nhedge = {}\nmatch = { operation = 'image_generation' }", "hedge: does nothing here: image_generation is never"),
         (STUB + "[[spear.routes]]\nhedge = {}\nmatch = { operation = 'realtime_voice' }", "hedge: does nothing here: realtime_voice is never"),
+        (STUB + "[[spear.routes]]\ncontinuation = 'hope'", "6 spear.routes[0].continuation: is none of the known names"),
+        (STUB + "[[spear.routes]]\ncontinuation = 'prefill'\nmatch = { operation = 'embeddings' }", "only chats are contin"),
         (STUB + "[[spear.routes]]\nfallback = []", "6 spear.routes[0].fallback: is an empty list"),
         (STUB + "model='m'\n[[spear.routes]]\nfallback = ['n']", "7 spear.routes[0].fallback[0]: is not among the models"),
         (STUB + "model='m'\n[[spear.routes]]\nmatch={model_class='n'}", "match.model_class: no backend has this model"),
