@@ -29,6 +29,8 @@ from ._model import HealthConfig as HealthConfig
 from ._model import Hedge as Hedge
 from ._model import InstanceConfig as InstanceConfig
 from ._model import LogConfig as LogConfig
+from ._model import Mirror as Mirror
+from ._model import MirrorLimits as MirrorLimits
 from ._model import Origin as Origin
 from ._model import Price as Price
 from ._model import RetryConfig as RetryConfig

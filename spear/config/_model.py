@@ -7,6 +7,7 @@ judge (does the kind exist, can it do that operation) is checked when the regist
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -129,6 +130,14 @@ class Hedge(Section):
     """How long is long: seconds, or a percentile of what the instance takes. None = by `max_extra_load`."""
 
 
+class Mirror(Section):
+    """Send a part of a route's requests once more, to the backend `to`. With `compare`, a record of each is kept."""
+
+    to: Annotated[str, Field(min_length=1, max_length=128)]
+    percent: Annotated[float, Field(ge=0, le=100)]
+    compare: bool = True
+
+
 class Route(Section):
     """First match wins. `fallback` names model classes tried, in order, when the requested one has no candidate
     left."""
@@ -150,6 +159,7 @@ class Route(Section):
     hedge: Hedge | None = None
     continuation: Literal["prefill"] | None = None
     """For chat streams that break off after they have begun."""
+    mirror: Mirror | None = None
     origin: Origin = Origin()
 
 
@@ -207,6 +217,28 @@ class RetryConfig(Section):
     throttle_tokens: Annotated[int, Field(ge=1)] = 10
 
 
+class MirrorLimits(Section):
+    """What all mirrors together may do, and what is kept of them."""
+
+    max_inflight: Annotated[int, Field(ge=1, le=10_000)] = 8
+    max_waiting: Annotated[int, Field(ge=0, le=10_000)] = 32
+    timeout_s: Seconds = 120.0
+    """Of one mirrored request, the wait for its primary included."""
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 60
+    max_cost_per_hour: Annotated[float, Field(gt=0)] | None = None
+    max_payload_bytes: Annotated[int, Field(ge=1)] = 1_048_576
+    """Larger requests are not mirrored."""
+    path: Path | None = None
+    """The file of records; None = only in memory."""
+    max_bytes: Annotated[int, Field(ge=4096)] = 67_108_864
+    files: Annotated[int, Field(ge=1, le=100)] = 4
+    keep: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
+    """The latest records in memory."""
+    content: bool = False
+    """Keep the beginning of prompts and answers in the records."""
+    content_chars: Annotated[int, Field(ge=1, le=100_000)] = 500
+
+
 class GuestLimits(Section):
     """Bounds of guest executions."""
 
@@ -251,6 +283,7 @@ class Config(Section):
     router: RouterLimits = RouterLimits()
     health: HealthConfig = HealthConfig()
     retries: RetryConfig = RetryConfig()
+    mirrors: MirrorLimits = MirrorLimits()
     guests: GuestLimits = GuestLimits()
     log: LogConfig = LogConfig()
     warnings: tuple[str, ...] = ()

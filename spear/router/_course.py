@@ -9,7 +9,7 @@ panics or fails, as configured. It ends exactly once, as ok, failed or cancelled
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -44,6 +44,9 @@ from ._respond import backend_info, failed_response, ok_response, send_model
 from ._routes import find_route
 from ._usage import settle_usage
 
+if TYPE_CHECKING:
+    from .mirrors import Mirroring, Primary
+
 _log = get_logger("spear.router")
 _attempt = trusted(Attempt)
 _FAIR_S: Final = 1.0
@@ -56,8 +59,8 @@ class Course:
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_plan", "_rest", "_retried", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk", "generation",
-        "request",
+        "_plan", "_primary", "_rest", "_retried", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk",
+        "generation", "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
@@ -85,6 +88,7 @@ class Course:
         self._out: set[Leg] = set()
         self._rest = False  # what is asked for is the rest of a stream that broke off
         self._upstream = upstream
+        self._primary: Primary | None = None  # for who compares a mirrored request, once it is known whether it is one
         desk.counts.requests += 1
 
     # --- forward ----------------------------------------------------------------------------------------
@@ -248,11 +252,15 @@ class Course:
         now = leg.first_event_at = trio.current_time()
         self._answered_in_time(leg, now)
         self.desk.judge(leg.plan, leg.trial, "proved", now)
+        if self.desk.mirroring is not None:
+            self._follow(self.desk.mirroring, leg)
 
     def failed(self, leg: Leg, fault: Fault) -> bool:
         """Record it; True where another attempt may follow."""
         now, rule, instance = trio.current_time(), fault.rule, leg.instance
         self._record(leg, "failed", now, fault.error.code)
+        if self._primary is not None:
+            self._primary.failed(leg, fault.error.code.value, now)
         instance.failed += 1
         self.desk.settle(leg.plan, fault)
         out_of_time = fault.error.code is ErrorCode.TIMEOUT and now >= self.deadline
@@ -317,6 +325,8 @@ class Course:
         now = trio.current_time()
         elapsed = now - leg.started
         self._record(leg, outcome, now)
+        if self._primary is not None:
+            self._primary.left(leg, now)
         self.desk.judge(leg.plan, leg.trial, "neutral", now)
         if not leg.timed:
             self._latency(leg).given_up(elapsed, now)
@@ -331,6 +341,8 @@ class Course:
         for leg in self._out:
             self.desk.budget.give_back(leg)
             self.desk.judge(leg.plan, leg.trial, "neutral", trio.current_time())
+            if self._primary is not None:
+                self._primary.failed(leg, ErrorCode.INTERNAL.value, trio.current_time())
 
     def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
         now = trio.current_time()
@@ -339,6 +351,8 @@ class Course:
         self.desk.judge(leg.plan, leg.trial, "succeeded", now)
         leg.instance.throttle.succeeded()
         self.desk.counts.ok += 1
+        if self.desk.mirroring is not None:
+            self._follow(self.desk.mirroring, leg).answered(leg, answer, now)
         usage = settle_usage(answer.usage, leg.plan.facts, answer.payload, leg.instance.config.price)
         backend = backend_info(leg, answer, self.arrived, now, self.attempts, self.generation.number)
         return ok_response(self.request, backend, answer, usage, raw=self.generation.config.debug_raw)
@@ -382,6 +396,12 @@ class Course:
     def partial_usage(self, leg: Leg, usage: Usage | None, chars: int) -> Usage:
         """What a broken stream used: what the backend said, else what passed through."""
         return settle_usage(usage or Usage(), leg.plan.facts, chars, leg.instance.config.price)
+
+    def _follow(self, mirroring: Mirroring, leg: Leg) -> Primary:
+        """A request is offered once, whatever becomes of that."""
+        if self._primary is None:
+            self._primary = mirroring.offer(self.request, leg, self.generation)
+        return self._primary
 
     def _answered_in_time(self, leg: Leg, now: float) -> None:
         if not leg.timed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -30,6 +30,9 @@ from ._succession import Succession
 from .health import Trial, Verdict, form_groups
 from .policies import POLICIES, Change, Memory
 
+if TYPE_CHECKING:
+    from .mirrors import Mirroring
+
 _JITTER_SALT: Final = 0x6A697474
 _NOBODY: frozenset[str] = frozenset()
 
@@ -37,7 +40,7 @@ _NOBODY: frozenset[str] = frozenset()
 class Desk:
     """`rng` gives the seed of each decision; seed it to make a run repeatable."""
 
-    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "pausing", "purses")
+    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "mirroring", "pausing", "purses")
 
     def __init__(self, generation: Generation, *, rng: Random | None = None) -> None:
         self.generation = generation
@@ -48,6 +51,8 @@ class Desk:
         self.bell = Bell()
         self.budget = Budget()
         self.purses = Purses()
+        self.mirroring: Mirroring | None = None
+        """There once a route mirrors."""
         self.pausing = 0
         """Requests that wait between attempts."""
 

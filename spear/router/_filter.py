@@ -19,6 +19,7 @@ from spear.ir import ErrorCode, Limits
 
 from ._case import Case, Instances, Reject, keep
 from ._facts import Facts
+from ._instance import Instance
 from ._moment import admission, health, slow_start, untried
 
 
@@ -70,6 +71,15 @@ def admit(instances: Instances, case: Case, remembered: Remembered | None = None
     if lasting.code is not None:
         return lasting
     return _run(_NOW, lasting.candidates, case, dict(lasting.rejected), lasting.candidates)
+
+
+def refusal_of(instance: Instance, case: Case) -> str | None:
+    """Why the lasting steps keep the request from `instance`, whatever its model; None = they do not."""
+    rejected: Reject = {}
+    for step in _LASTING:
+        if step.name != "binding" and not step.sift((instance,), case, rejected):
+            return rejected[instance.name]
+    return None
 
 
 def _lasting(instances: Instances, case: Case, remembered: Remembered | None) -> Filtered:

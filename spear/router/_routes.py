@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from spear.config import Config, Hedge, RouteMatch
+from spear.config import Config, Hedge, Mirror, RouteMatch
 from spear.config import Route as RouteConfig
 from spear.ir import Operation
 
@@ -32,6 +32,7 @@ class Route(NamedTuple):
     options: Options = _NO_OPTIONS
     allow_policies: tuple[str, ...] = ()
     fallback: tuple[str, ...] = ()
+    mirror: Mirror | None = None
     hedge: Hedge | None = None
     continued: bool = False
 
@@ -71,6 +72,7 @@ def _resolve(route: RouteConfig, default: str | None) -> Route:
         options,
         route.allow_policies,
         fallback,
+        route.mirror,
         route.hedge,
         route.continuation is not None,
     )

@@ -24,7 +24,7 @@ LISTED: Final = {
 
 def defaults() -> Mapping[str, Any]:
     config = Config()
-    sections = {"guests": config.guests, "router": config.router, "timeouts": Timeouts()}
+    sections = {"guests": config.guests, "router": config.router, "mirrors": config.mirrors, "timeouts": Timeouts()}
     found: dict[str, Any] = {f"{name}.{key}": value for name, model in sections.items() for key, value in model}
     guest = Limits()
     found |= {name: getattr(guest, name) for name in guest.__dataclass_fields__}
