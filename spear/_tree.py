@@ -1,6 +1,7 @@
 """The inner nodes of the supervision tree: actors that own other actors.
 
 runtime                    the supervisor that `open_runtime` opens
+├── filters                owns the external filters, where a configuration has any
 ├── backends/instances/…   one actor per configured instance, stopped together
 ├── router                 a turn is a request
 ├── mirrors                a turn is a mirrored request; started once a route mirrors

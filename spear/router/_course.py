@@ -34,7 +34,8 @@ from ._again import Again
 from ._continuation import CONTINUED
 from ._decide import RETRY_HINT_MS, Plan
 from ._desk import Desk, jitter_of
-from ._facts import facts_of
+from ._external import Consult
+from ._facts import Facts, facts_of
 from ._failures import Fault
 from ._hedge import fraction_of, quota_mates
 from ._instance import Instance
@@ -43,6 +44,7 @@ from ._leg import Leg, Outcome, Pause
 from ._respond import backend_info, failed_response, ok_response, send_model
 from ._routes import find_route
 from ._usage import settle_usage
+from ._verdict import Verdict
 
 if TYPE_CHECKING:
     from .mirrors import Mirroring, Primary
@@ -59,8 +61,8 @@ class Course:
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_plan", "_primary", "_rest", "_retried", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk",
-        "generation", "request",
+        "_plan", "_primary", "_rest", "_retried", "_tried", "_upstream", "_verdicts", "arrived", "attempts",
+        "deadline", "desk", "generation", "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
@@ -89,12 +91,13 @@ class Course:
         self._rest = False  # what is asked for is the rest of a stream that broke off
         self._upstream = upstream
         self._primary: Primary | None = None  # for who compares a mirrored request, once it is known whether it is one
+        self._verdicts: dict[str, Verdict] = {}  # by external filter
         desk.counts.requests += 1
 
     # --- forward ----------------------------------------------------------------------------------------
 
-    def next(self) -> Leg | Pause | None:
-        """The next attempt, or a pause before it, or None: then `error` says why."""
+    def next(self) -> Leg | Pause | Consult | None:
+        """The next attempt, or a pause or a question before it, or None: then `error` says why."""
         if self.generation is not self.desk.generation:
             self._move()
         now = trio.current_time()
@@ -104,6 +107,8 @@ class Course:
                 ErrorCode.TIMEOUT, f"out of time ({clock})", clock=clock, operation=self.request.operation
             )
             return None
+        if self.generation.filters and (question := self._unasked()) is not None:
+            return question
         free, self._free = self._free, None
         if free is not None and free.ref.status == "running" and free.instance.health.reason(self._op, now) is None:
             self.desk.counts.connect_retries += 1
@@ -111,6 +116,8 @@ class Course:
         if self._left == 0:
             return None
         plan = self._decide(now)
+        if isinstance(plan, Consult):
+            return plan
         if plan.chosen is not None:
             reason = CONTINUED if self._rest else "fallback" if self.attempts else "chosen"
             self.desk.counts.fallbacks += reason == "fallback"
@@ -122,7 +129,7 @@ class Course:
     def _op(self) -> Operation:
         return self.request.operation
 
-    def _decide(self, now: float) -> Plan:
+    def _decide(self, now: float) -> Plan | Consult:
         """Each decision passes the whole filter again, less those that were tried."""
         while True:
             plan = self._plan = self.desk.decide(self._facts, now, self._tried.keys())
@@ -139,12 +146,39 @@ class Course:
             # The class has a route of its own, which did not allow the request's policy.
             self._facts = self._facts._replace(model=model, policy=None, policy_options=())
             self._asked.append(self._facts)
+            if self.generation.filters and (question := self._unasked()) is not None:
+                return question
 
-    def _repeat(self, now: float) -> Leg | Pause | None:
+    def _unasked(self) -> Consult | None:
+        """The filter that still has to be asked, by the routes of the classes that came up; each only once. What the
+        others said stands in their facts from here on."""
+        for position, facts in enumerate(self._asked):
+            known = self._with_verdict(facts)
+            if isinstance(known, Consult):
+                return known
+            self._asked[position] = known
+        self._facts = self._asked[-1]
+        return None
+
+    def _with_verdict(self, facts: Facts) -> Facts | Consult:
+        name = find_route(self.generation.routes, facts).filter
+        verdict = None if name is None else self._verdicts.get(name)
+        if name is not None and verdict is None:
+            return Consult(self.generation.filters[name], facts)
+        return facts if facts.verdict is verdict else facts._replace(verdict=verdict)
+
+    def heard(self, verdict: Verdict) -> None:
+        """What a filter said of this request. It holds for all that follows, until a reload."""
+        self._verdicts[verdict.filter] = verdict
+
+    def _repeat(self, now: float) -> Leg | Pause | Consult | None:
         """One that was tried already, through the whole filter again; the one that is due first."""
         for repeat in self._again.waiting():
             others = self.generation.by_name.keys() - {repeat.name}
-            plan = self.desk.decide(repeat.facts, now, others)
+            facts = self._with_verdict(repeat.facts) if self.generation.filters else repeat.facts
+            if isinstance(facts, Consult):
+                return facts
+            plan = self.desk.decide(facts, now, others)
             if plan.chosen is None:
                 continue
             if repeat.due > now:
@@ -197,8 +231,14 @@ class Course:
         now, legs = trio.current_time(), tuple(running)
         if self._left == 0 or now >= self.deadline:
             return None
+        facts = legs[0].plan.facts
+        if self.generation.filters or facts.verdict is not None:
+            known = self._with_verdict(facts)
+            if isinstance(known, Consult):  # since a reload; what is late does not wait for a filter, too
+                return None
+            facts = known
         mates = quota_mates(self.generation.config, (leg.instance.name for leg in legs))
-        plan = self.desk.decide(legs[0].plan.facts, now, self._tried.keys() | mates)
+        plan = self.desk.decide(facts, now, self._tried.keys() | mates)
         self.desk.counts.fallbacks += reason == "fallback" and plan.chosen is not None
         return self._send(plan, reason, now)
 
@@ -229,6 +269,12 @@ class Course:
         gone = {name for name, each in self._tried.items() if by_name.get(name) is not each}
         self._tried = {name: each for name, each in self._tried.items() if name not in gone}
         self._again.move(self.generation.config.retries, gone)
+        if self.generation.filters:
+            self._free = None  # who may repeat it is for the filter to say
+        if self._verdicts:
+            self._verdicts.clear()
+            self._asked = [each._replace(verdict=None) for each in self._asked]
+            self._facts = self._asked[-1]
 
     def _leg(self, plan: Plan, instance: Instance, ref: Ref[BackendMessage], reason: str, now: float) -> Leg:
         request = send_model(self.request, instance.own_model or plan.facts.model)

@@ -33,6 +33,7 @@ class Route(NamedTuple):
     allow_policies: tuple[str, ...] = ()
     fallback: tuple[str, ...] = ()
     mirror: Mirror | None = None
+    filter: str | None = None
     hedge: Hedge | None = None
     continued: bool = False
 
@@ -73,6 +74,7 @@ def _resolve(route: RouteConfig, default: str | None) -> Route:
         route.allow_policies,
         fallback,
         route.mirror,
+        route.filter,
         route.hedge,
         route.continuation is not None,
     )

@@ -419,6 +419,23 @@ async def test_reloads_under_hedged_load_lose_nothing(fault_servers):
         await server.until(open=0, connections_open=0)
 
 
+@both
+async def test_a_mirror_follows_the_winner_once(fault_servers, ask):
+    hung, well, third = fault_servers(), fault_servers(), fault_servers()
+    hung.script(times=None, never=True)
+    source = hedged(hung, well)
+    source["spear"]["backends"].append(backend(third, weight=0))
+    source["spear"]["routes"][0]["mirror"] = {"to": third.name, "percent": 100}
+    async with nothing_left(), spear.open_runtime(source) as runtime:
+        response = await ask(runtime)
+        assert attempts(response)[-1] == (well.name, "hedge", "ok")
+        await until_true(runtime.mirrors)
+        (record,) = runtime.mirrors()
+        assert (record["primary"], record["primary_outcome"]) == (well.name, "ok")
+        await quiet(runtime, hung, well, third)
+        assert third.counts()["total"] == 1
+
+
 # --- continuation
 
 

@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from spear.config import (
     Config,
+    FilterConfig,
+    FilterContent,
     GuestLimits,
     HealthConfig,
     Hedge,
@@ -47,6 +49,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "match": RouteMatch,
     "hedge": Hedge,
     "mirror": Mirror,
+    "[[spear.filters]]": FilterConfig,
+    "content": FilterContent,
     "[[spear.tasks]]": TaskConfig,
     "[spear.router]": RouterLimits,
     "[spear.health]": HealthConfig,
