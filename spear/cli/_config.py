@@ -1,4 +1,4 @@
-"""spear config check, init."""
+"""spear config check, diff, init."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from spear.config import FILE_NAME, Config, Route, default_config, find_config, load_config
 from spear.ir import ConfigError, Problem
 
+from ._config_diff import diff
 from ._output import config_option, json_option, print_json, table
 from ._signals import EXIT_USAGE
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def config() -> None:
-    """Check a configuration, or write a first one."""
+    """Check a configuration, compare two, or write a first one."""
 
 
 @config.command()
@@ -70,6 +71,9 @@ def init(context: click.Context, force: bool) -> None:
         click.echo(f"spear: {FILE_NAME} cannot be written: {error.strerror}", err=True)
         context.exit(EXIT_USAGE)
     click.echo(f'Wrote {FILE_NAME}. Try: spear config check, then: spear chat "hello"')
+
+
+config.add_command(diff)
 
 
 def _name(found: Path | None) -> str | None:

@@ -26,6 +26,7 @@ from ._load import find_config as find_config
 from ._load import load_config as load_config
 from ._model import Config as Config
 from ._model import Credential as Credential
+from ._model import DecisionsConfig as DecisionsConfig
 from ._model import FilterConfig as FilterConfig
 from ._model import FilterContent as FilterContent
 from ._model import GuestLimits as GuestLimits

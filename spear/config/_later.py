@@ -7,7 +7,7 @@ from typing import Final
 
 TOP: Final = frozenset(
     {
-        "decisions", "hedge", "probe", "limits", "budgets", "redis", "simulate",
+        "hedge", "probe", "limits", "budgets", "redis", "simulate",
     }
 )  # fmt: skip
 BACKEND: Final = frozenset(

@@ -269,6 +269,19 @@ class MirrorLimits(Section):
     content_chars: Annotated[int, Field(ge=1, le=100_000)] = 500
 
 
+class DecisionsConfig(Section):
+    """Which of the router's decisions are recorded, and where. Those of failed requests always are."""
+
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """None = only the latest ones are kept, in memory."""
+    sample: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The share of requests whose decisions are recorded whatever becomes of them."""
+    max_bytes: Annotated[int, Field(ge=65_536)] = 67_108_864
+    """Of one file."""
+    files: Annotated[int, Field(ge=1, le=1000)] = 4
+    """The one that is written, and those it was before."""
+
+
 class GuestLimits(Section):
     """Bounds of guest executions."""
 
@@ -315,6 +328,7 @@ class Config(Section):
     health: HealthConfig = HealthConfig()
     retries: RetryConfig = RetryConfig()
     mirrors: MirrorLimits = MirrorLimits()
+    decisions: DecisionsConfig = DecisionsConfig()
     guests: GuestLimits = GuestLimits()
     log: LogConfig = LogConfig()
     warnings: tuple[str, ...] = ()

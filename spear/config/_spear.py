@@ -14,6 +14,7 @@ from ._hedge import check_continuation, hedge_of
 from ._model import (
     Config,
     Credential,
+    DecisionsConfig,
     GuestLimits,
     HealthConfig,
     InstanceConfig,
@@ -75,6 +76,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         "health": _limits(report, HealthConfig, top, "health", _HEALTH_DURATIONS, zero=("slow_start_s", "max_wait_s")),
         "retries": _limits(report, RetryConfig, top, "retries", _RETRY_DURATIONS),
         "mirrors": _mirrors(report, top, document),
+        "decisions": _decisions(report, top, document),
         "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
         "log": _limits(report, LogConfig, top, "log"),
         "credentials": [
@@ -128,6 +130,17 @@ def _mirrors(report: Report, top: Table, document: Document) -> Any:
         else:
             values = {**values, "path": str(document.folder / name)}
     return _limits(report, MirrorLimits, {**top, "mirrors": values}, "mirrors", ("timeout_s",))
+
+
+def _decisions(report: Report, top: Table, document: Document) -> DecisionsConfig | None:
+    """A relative path is relative to the file that names it."""
+    section: DecisionsConfig | None = _limits(report, DecisionsConfig, top, "decisions")
+    if section is None or section.path is None:
+        return section
+    path = (document.folder / section.path).absolute()
+    if "\0" in section.path or path.is_dir() or not path.parent.is_dir():
+        report.add(("spear", "decisions", "path"), "is no place for a file; expected a file in a folder that exists")
+    return section.model_copy(update={"path": str(path)})
 
 
 def _check_order(report: Report, section: object, path: Path, low: str, high: str) -> None:

@@ -22,6 +22,7 @@
     _counts      what is counted
     _usage       tokens and costs, also where nobody said
     _retry       backoff, throttle and budget of repetitions
+    record/      decisions recorded, and replayed
     health/      breakers, outlier ejection, slow start: pure state
     _bell        rings when somebody may have recovered
     _desk        what outlives the router's actor
@@ -71,3 +72,6 @@ from .mirrors import MirrorRecord as MirrorRecord
 from .mirrors import mirrors_spec as mirrors_spec
 from .policies import POLICIES as POLICIES
 from .policies import Memory as Memory
+from .record import Decisions as Decisions
+from .record import DecisionWriter as DecisionWriter
+from .record import flush_decisions as flush_decisions

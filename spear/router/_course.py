@@ -9,6 +9,7 @@ panics or fails, as configured. It ends exactly once, as ok, failed or cancelled
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -45,6 +46,7 @@ from ._respond import backend_info, failed_response, ok_response, send_model
 from ._routes import find_route
 from ._usage import settle_usage
 from ._verdict import Verdict
+from .record import Ending, Trail
 
 if TYPE_CHECKING:
     from .mirrors import Mirroring, Primary
@@ -61,8 +63,8 @@ class Course:
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_plan", "_primary", "_rest", "_retried", "_tried", "_upstream", "_verdicts", "arrived", "attempts",
-        "deadline", "desk", "generation", "request",
+        "_plan", "_primary", "_rest", "_retried", "_sampled", "_trail", "_tried", "_upstream", "_verdicts", "arrived",
+        "attempts", "deadline", "desk", "generation", "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
@@ -89,6 +91,8 @@ class Course:
         self._hint_ms: int | None = None
         self._out: set[Leg] = set()
         self._rest = False  # what is asked for is the rest of a stream that broke off
+        self._sampled: bool | None = None  # once something was decided
+        self._trail: Trail | None = None
         self._upstream = upstream
         self._primary: Primary | None = None  # for who compares a mirrored request, once it is known whether it is one
         self._verdicts: dict[str, Verdict] = {}  # by external filter
@@ -129,10 +133,21 @@ class Course:
     def _op(self) -> Operation:
         return self.request.operation
 
+    def _ask(self, facts: Facts, now: float, exclude: AbstractSet[str], *, panic: bool = False) -> Plan:
+        """One decision; what is to be recorded of it is kept until the request has ended."""
+        plan = self.desk.decide(facts, now, exclude, panic=panic, sampled=self._sampled)
+        if self._sampled is None:
+            self._sampled = plan.seed < self.desk.decisions.below
+        if plan.step is not None:
+            if self._trail is None:
+                self._trail = Trail(sampled=self._sampled)
+            self._trail.decided(plan.step)
+        return plan
+
     def _decide(self, now: float) -> Plan | Consult:
         """Each decision passes the whole filter again, less those that were tried."""
         while True:
-            plan = self._plan = self.desk.decide(self._facts, now, self._tried.keys())
+            plan = self._plan = self._ask(self._facts, now, self._tried.keys())
             if plan.chosen is not None:
                 return plan
             self._nobody = self._nobody or plan.error
@@ -178,7 +193,7 @@ class Course:
             facts = self._with_verdict(repeat.facts) if self.generation.filters else repeat.facts
             if isinstance(facts, Consult):
                 return facts
-            plan = self.desk.decide(facts, now, others)
+            plan = self._ask(facts, now, others)
             if plan.chosen is None:
                 continue
             if repeat.due > now:
@@ -200,7 +215,7 @@ class Course:
         assert first.recovery is not None
         self._nobody, self._hint_ms = first.error, first.error.retry_after_ms
         if config.on_exhausted == "panic":
-            plan = self.desk.decide(first.facts, now, self._tried.keys() | spent, panic=True)
+            plan = self._ask(first.facts, now, self._tried.keys() | spent, panic=True)
             self.desk.counts.panics += plan.chosen is not None
             return None if plan.chosen is None else self._send(plan, "panic", now)
         if config.on_exhausted == "fail":
@@ -238,7 +253,7 @@ class Course:
                 return None
             facts = known
         mates = quota_mates(self.generation.config, (leg.instance.name for leg in legs))
-        plan = self.desk.decide(facts, now, self._tried.keys() | mates)
+        plan = self._ask(facts, now, self._tried.keys() | mates)
         self.desk.counts.fallbacks += reason == "fallback" and plan.chosen is not None
         return self._send(plan, reason, now)
 
@@ -346,13 +361,15 @@ class Course:
         """The caller went away during this attempt."""
         self._given_up(leg, "cancelled")
         self.desk.counts.cancelled += 1
+        self._close("cancelled", trio.current_time())
 
     def left_race(self, *, won: bool) -> None:
         """The caller went away during several attempts at once. One that had `won` and is over has been counted."""
-        if self._out or not won:
-            self.desk.counts.cancelled += 1
+        counts = bool(self._out) or not won
         for leg in sorted(self._out, key=lambda each: each.started):
             self._given_up(leg, "cancelled")
+        if counts:
+            self.left_between()
 
     def won(self, leg: Leg) -> None:
         """It was the first of several with something to show; the others are being ended."""
@@ -381,6 +398,7 @@ class Course:
     def left_between(self) -> None:
         """The caller went away during a pause."""
         self.desk.counts.cancelled += 1
+        self._close("cancelled", trio.current_time())
 
     def abandoned(self) -> None:
         """A bug of ours ended the request: what its attempts hold is given back."""
@@ -389,6 +407,7 @@ class Course:
             self.desk.judge(leg.plan, leg.trial, "neutral", trio.current_time())
             if self._primary is not None:
                 self._primary.failed(leg, ErrorCode.INTERNAL.value, trio.current_time())
+        self._close("failed", trio.current_time(), ErrorCode.INTERNAL)
 
     def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
         now = trio.current_time()
@@ -400,6 +419,7 @@ class Course:
         if self.desk.mirroring is not None:
             self._follow(self.desk.mirroring, leg).answered(leg, answer, now)
         usage = settle_usage(answer.usage, leg.plan.facts, answer.payload, leg.instance.config.price)
+        self._close("ok", now)
         backend = backend_info(leg, answer, self.arrived, now, self.attempts, self.generation.number)
         return ok_response(self.request, backend, answer, usage, raw=self.generation.config.debug_raw)
 
@@ -425,6 +445,7 @@ class Course:
     def ended(self, error: CanonicalError) -> None:
         """A failure is counted, and the host's log has what callers do not get to see: who was refused, and why."""
         self.desk.counts.failed(error.code)
+        self._close("failed", trio.current_time(), error.code)
         _log.info(
             "request_failed",
             request_id=self.request.request_id,
@@ -460,14 +481,24 @@ class Course:
     def _record(self, leg: Leg, outcome: Outcome, now: float, code: ErrorCode | None = None) -> None:
         self._out.discard(leg)
         self.desk.budget.give_back(leg)
-        self.attempts.append(
-            _attempt(
-                backend=leg.instance.name,
-                key_id=None if leg.call.key is None else leg.call.key.id,
-                reason=leg.reason,
-                outcome=outcome,
-                started_ms=max(0.0, (leg.started - self.arrived) * 1000),
-                elapsed_ms=(now - leg.started) * 1000,
-                error_code=code,
-            )
+        attempt = _attempt(
+            backend=leg.instance.name,
+            key_id=None if leg.call.key is None else leg.call.key.id,
+            reason=leg.reason,
+            outcome=outcome,
+            started_ms=max(0.0, (leg.started - self.arrived) * 1000),
+            elapsed_ms=(now - leg.started) * 1000,
+            error_code=code,
         )
+        self.attempts.append(attempt)
+        if self._trail is not None or outcome != "ok":
+            if self._trail is None:
+                self._trail = Trail(sampled=False)
+            self._trail.came_to(leg.plan, attempt, self.desk.decisions.now())
+
+    def _close(self, outcome: Ending, now: float, code: ErrorCode | None = None) -> None:
+        """The request has ended: its decisions are recorded, where they are to be."""
+        if self._trail is not None:
+            request_id, sent = self.request.request_id, len(self.attempts)
+            self.desk.decisions.close(self._trail, request_id, outcome, code, now - self.arrived, sent)
+            self._trail = None

@@ -25,6 +25,7 @@ from .policies import POLICIES, Candidate, Change, Choice, Memory
 
 if TYPE_CHECKING:
     from ._registry import Generation
+    from .record import Step
 
 RETRY_HINT_MS: Final = 1000
 """When to ask again, where nothing better is known."""
@@ -52,6 +53,8 @@ class Plan(NamedTuple):
     """The request asks for what it may not have; no other model class makes that right."""
     recovery: float | None = None
     """Where nobody was left because nobody is well: when to look again, on Trio's clock."""
+    step: Step | None = None
+    """Where it is to be recorded."""
 
     @property
     def order(self) -> tuple[str, ...]:

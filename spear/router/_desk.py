@@ -31,6 +31,7 @@ from ._routes import taus_of
 from ._succession import Succession
 from .health import Trial, Verdict, form_groups
 from .policies import POLICIES, Change, Memory
+from .record import Decisions
 
 if TYPE_CHECKING:
     from .mirrors import Mirroring
@@ -42,7 +43,9 @@ _NOBODY: frozenset[str] = frozenset()
 class Desk:
     """`rng` gives the seed of each decision; seed it to make a run repeatable."""
 
-    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "mirroring", "pausing", "purses")
+    __slots__ = (
+        "_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "mirroring", "pausing", "purses",
+    )  # fmt: skip
 
     def __init__(self, generation: Generation, *, rng: Random | None = None) -> None:
         self.generation = generation
@@ -53,6 +56,7 @@ class Desk:
         self.bell = Bell()
         self.budget = Budget()
         self.purses = Purses()
+        self.decisions = Decisions(generation.config.decisions)
         self.mirroring: Mirroring | None = None
         """There once a route mirrors."""
         self.pausing = 0
@@ -71,15 +75,31 @@ class Desk:
             instance.tune(config.health, config.retries, taus)
         form_groups(generation.instances, config.health)
         self.purses.switch((route.match, route.hedge) for route in generation.routes if route.hedge is not None)
+        self.decisions.tune(config.decisions)
         self.bell.ring()
 
-    def decide(self, facts: Facts, now: float, exclude: AbstractSet[str] = _NOBODY, *, panic: bool = False) -> Plan:
-        """Decide for real: the policy remembers it."""
+    def decide(
+        self,
+        facts: Facts,
+        now: float,
+        exclude: AbstractSet[str] = _NOBODY,
+        *,
+        panic: bool = False,
+        sampled: bool | None = None,
+    ) -> Plan:
+        """Decide for real: the policy remembers it, and where it is to be recorded, the plan has its `step`. `sampled`
+        is None for the first decision of a request, whose seed says it."""
         generation = self.generation
         seed = self._rng.getrandbits(64)
         plan, change = decide(
             generation, generation.instances, facts, self._memory, seed, now, exclude=exclude, panic=panic
         )
+        if sampled is None:
+            sampled = seed < self.decisions.below
+        if sampled or plan.error is not None:
+            state = None if change is None else self._memory.get(change.key)
+            step = self.decisions.look(generation, plan, state, now, exclude, panic=panic, sampled=sampled)
+            plan = plan._replace(step=step)
         if change is not None:
             self._memory.apply(change)
         return plan
@@ -141,13 +161,15 @@ class Desk:
         seed = self._rng.getrandbits(64)
         self._rng.setstate(state)
         generation = self.generation
-        plan, _ = decide(generation, generation.instances, facts_of(request), self._memory, seed, trio.current_time())
-        return explain(generation, plan, request.request_id)
+        now = trio.current_time()
+        plan, _ = decide(generation, generation.instances, facts_of(request), self._memory, seed, now)
+        return explain(generation, plan, request.request_id, now)
 
     def observe(self) -> Mapping[str, object]:
         return {
             "generation": self.generation.number,
             **self.counts.observe(self.generation.instances, trio.current_time()),
+            "decisions": self.decisions.observe(),
         }
 
 

@@ -13,6 +13,7 @@ from spear.config._model import FilterConfig, Timeouts
 from spear.filters import _port, _wasm
 from spear.hostcall import Limits, _limits
 from spear.ir import _json
+from spear.router.record import _log, _reader
 from tests.docs._pages import DOCS, rows, section
 
 LISTED: Final = {
@@ -31,12 +32,13 @@ def defaults() -> Mapping[str, Any]:
         "router": config.router,
         "mirrors": config.mirrors,
         "filters": filters,
+        "decisions": config.decisions,
         "timeouts": Timeouts(),
     }
     found: dict[str, Any] = {f"{name}.{key}": value for name, model in sections.items() for key, value in model}
     guest = Limits()
     found |= {name: getattr(guest, name) for name in guest.__dataclass_fields__}
-    for module in (_limits, egress, _json, _port, _wasm):
+    for module in (_limits, egress, _json, _port, _wasm, _log, _reader):
         found |= {name: value for name, value in vars(module).items() if name.isupper()}
     return found
 
