@@ -23,6 +23,7 @@ from ._explain import Explanation, explain
 from ._facts import Facts, facts_of
 from ._failures import Fault
 from ._filter import considered
+from ._hedge import Purses
 from ._instance import Instance
 from ._registry import Generation
 from ._retry import Budget, jitter
@@ -46,6 +47,7 @@ class Desk:
 
     __slots__ = (
         "_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "limits", "mirroring", "pausing",
+        "purses",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +62,7 @@ class Desk:
         self._rng = rng or Random()
         self.bell = Bell()
         self.budget = Budget()
+        self.purses = Purses()
         self.decisions = Decisions(generation.config.decisions)
         self.mirroring: Mirroring | None = None
         """There once a route mirrors."""
@@ -79,6 +82,7 @@ class Desk:
             instance.tune(config.health, config.retries, taus)
         form_groups(generation.instances, config.health)
         self.limits.open(config, generation.instances)
+        self.purses.switch((route.match, route.hedge) for route in generation.routes if route.hedge is not None)
         self.decisions.tune(config.decisions)
         self.bell.ring()
 
@@ -148,6 +152,10 @@ class Desk:
         allowed = instance.throttle.allows and self.budget.allows(active, self.generation.config.retries)
         self.counts.retries_denied += not allowed
         return allowed
+
+    def may_hedge(self) -> bool:
+        """Whether an attempt may go out beside one that is still running, by the budget of all."""
+        return self.budget.allows(self.counts.active, self.generation.config.retries)
 
     def settle(self, plan: Plan, fault: Fault) -> None:
         """Let the policy of `plan` know that its choice failed."""
