@@ -32,6 +32,8 @@ from ._model import RetryConfig as RetryConfig
 from ._model import Route as Route
 from ._model import RouteMatch as RouteMatch
 from ._model import RouterLimits as RouterLimits
+from ._model import Seconds as Seconds
+from ._model import Section as Section
 from ._model import SkippedInstance as SkippedInstance
 from ._model import TaskConfig as TaskConfig
 from ._model import Timeouts as Timeouts
