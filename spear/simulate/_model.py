@@ -283,9 +283,9 @@ class _Charged:
     def __enter__(self) -> None:
         self._began = trio.current_time()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         done = trio.current_time() - self._began
-        share = 1.0 if self._seconds <= 0 else min(1.0, done / self._seconds)
+        share = 1.0 if kind is None or self._seconds <= 0 else min(1.0, done / self._seconds)
         self._backend.charge(self._size, share, self._now)
 
 

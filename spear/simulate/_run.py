@@ -11,6 +11,7 @@ from spear._runtime import Runtime, open_runtime
 from spear.config import Config, Price
 
 from ._clock import START, JumpClock
+from ._compare import model_names
 from ._determinism import deterministic
 from ._drive import Drive, Told
 from ._model import ModelledBackend, ModelledKind, Size
@@ -56,9 +57,9 @@ class _Run:
     async def main(self) -> dict[str, Any]:
         prices = {each.name: each.price or Price() for each in self.variant.config.backends}
         models = {
-            name: ModelledBackend(behaviour, name, prices[name], self.seed, START)
-            for name, behaviour in behaviours(self.scenario).items()
-            if name in prices
+            name: ModelledBackend(behaviour, name, prices.get(name, Price()), self.seed, START)
+            for behaviour in self.scenario.behaviours
+            for name in model_names(behaviour)
         }
         sizes: dict[str, Size] = {}
         kinds = {each.kind: ModelledKind(each.kind, models, sizes) for each in self._instances()}
@@ -87,15 +88,6 @@ class _Run:
     def _instances(self) -> list[Any]:
         configs: list[Config] = [self.variant.config, *(each.config for each in self.variant.reloads)]
         return [backend for config in configs for backend in config.backends]
-
-
-def behaviours(scenario: Scenario) -> dict[str, Any]:
-    """By the name of the configured backend."""
-    found = {}
-    for each in scenario.behaviours:
-        names = [each.name] if each.copies == 1 else [f"{each.name}-{number + 1}" for number in range(each.copies)]
-        found.update(dict.fromkeys(names, each))
-    return found
 
 
 async def _reload(runtime: Runtime, reload: Reload) -> None:
