@@ -42,9 +42,11 @@ from ._read import Document as Document
 from ._read import parse as parse_document
 from ._read import read_file as read_document
 from ._report import Report as Report
+from ._report import did_you_mean as did_you_mean
 from ._sections import build as build_section
 from ._sections import durations as durations
 from ._sections import only_known as only_known
 from ._sections import table as table
 from ._sections import tables as tables
+from ._spear import POLICIES as POLICIES
 from ._spear import read as read_spear

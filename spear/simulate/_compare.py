@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from spear.config import (
+    POLICIES,
     Config,
     Document,
     KeyPath,
     Report,
+    did_you_mean,
     durations,
     only_known,
     read_spear,
@@ -49,16 +51,23 @@ class _AnyKey(Mapping[str, str]):
 
 
 def read_variants(
-    document: Document, configuration: Document, compare: Sequence[tuple[KeyPath, Table]], behaviours: Iterable[Behaviour]
+    document: Document,
+    configuration: Document,
+    compare: Sequence[tuple[KeyPath, Table]],
+    behaviours: Iterable[Behaviour],
+    only: Sequence[str] = (),
 ) -> tuple[Variant, ...]:
-    """At least one: without `compare`, the configuration as it is. Problems are added to the report of `document`,
-    at the variant that has them; those of the configuration itself are raised."""
+    """At least one: without `compare`, the configuration as it is. `only` those, where a name that no variant has is
+    that of a policy. Problems are added to the report of `document`, at the variant that has them; those of the
+    configuration itself are raised."""
     behaviours = tuple(behaviours)
     plain = table(configuration.report, configuration.data, (), "spear")
     base = expand(plain, behaviours)
     config = _config(configuration, base)
     report = document.report
     _check_behaviours(report, config, behaviours)
+    if only:
+        compare = _only(report, compare, only)
     if not compare:
         return (Variant(name=AS_WRITTEN, config=config),)
     variants, seen = [], set()
@@ -72,6 +81,23 @@ def read_variants(
         _check_backends(report, variant, behaviours, path)
         variants.append(variant)
     return tuple(variants)
+
+
+def _only(
+    report: Report, compare: Sequence[tuple[KeyPath, Table]], only: Sequence[str]
+) -> list[tuple[KeyPath, Table]]:
+    named = {str(values.get("name")): (path, values) for path, values in compare}
+    found: list[tuple[KeyPath, Table]] = []
+    for name in dict.fromkeys(only):
+        if name in named:
+            found.append(named[name])
+        elif name in POLICIES:
+            found.append((("simulate", "compare"), {"name": name, "policy": name}))
+        elif name != AS_WRITTEN or compare:
+            known = sorted({*named, *POLICIES})
+            report.add(("simulate", "compare"), f"has no variant, and there is no policy, of that name: {name[:64]!r}"
+                       f"{did_you_mean(name, known)}")  # fmt: skip
+    return found
 
 
 def _variant(

@@ -6,6 +6,7 @@ there is no `[spear]`, `simulate.config` names the file that has it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,12 +57,13 @@ def read_scenario(path: Path) -> Scenario:
     return _read(read_document(path), path.stem)
 
 
-def parse_scenario(data: bytes, *, file: str, folder: Path) -> Scenario:
-    """The same of a text that is there already; paths in it are relative to `folder`."""
-    return _read(parse_document(data, file=file, folder=folder), Path(file).stem)
+def parse_scenario(data: bytes, *, file: str, folder: Path, only: Sequence[str] = ()) -> Scenario:
+    """The same of a text that is there already; paths in it are relative to `folder`. `only` these variants, if there
+    are any: by name, or the name of a policy for the configuration with that one."""
+    return _read(parse_document(data, file=file, folder=folder), Path(file).stem, only)
 
 
-def _read(document: Document, name: str) -> Scenario:
+def _read(document: Document, name: str, only: Sequence[str] = ()) -> Scenario:
     report, path = document.report, ("simulate",)
     for key in sorted(set(document.data) - {"simulate", "spear"}):
         report.add((key,), "is not a known table; a scenario has [simulate] and [spear]")
@@ -84,7 +86,7 @@ def _read(document: Document, name: str) -> Scenario:
     assert scenario is not None
     scenario = scenario.model_copy(update={"behaviours": tuple(each for each in behaviours if each is not None)})
     compare = list(tables(report, top, path, "compare"))
-    variants = read_variants(document, _configuration(document, top), compare, scenario.behaviours)
+    variants = read_variants(document, _configuration(document, top), compare, scenario.behaviours, only)
     report.raise_if_any()
     return scenario.model_copy(update={"variants": variants})
 
