@@ -64,7 +64,7 @@ class Drive:
 
     async def _one(self, number: int, arrival: Arrival) -> None:
         request_id = f"sim-{number}"
-        self._sizes[request_id] = Size(arrival.input_tokens, arrival.output_tokens)
+        size = self._sizes[request_id] = Size(arrival.input_tokens, arrival.output_tokens)
         request = self._request(request_id, arrival)
         patience = self._traffic.patience
         scope: AbstractContextManager[trio.CancelScope | None] = (
@@ -76,6 +76,7 @@ class Drive:
             if left is not None and left.cancelled_caught:
                 self._tally.gone(arrival.at)
         finally:
+            self._tally.reached += size.calls > 0
             del self._sizes[request_id]
 
     async def _invoke(self, request: RequestEnvelope, arrival: Arrival) -> None:

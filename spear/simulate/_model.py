@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from math import ceil
 from random import Random
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NoReturn
 
 import trio
 
@@ -55,11 +55,15 @@ _CODES: Final = {
 }
 
 
-class Size(NamedTuple):
-    """Tokens of one request."""
+class Size:
+    """Tokens of one request, and how many calls were made for it so far."""
 
-    input: int
-    output: int
+    __slots__ = ("calls", "input", "output")
+
+    def __init__(self, input: int, output: int) -> None:  # noqa: A002 -- tokens in, tokens out
+        self.input = input
+        self.output = output
+        self.calls = 0
 
 
 class Bucket:
@@ -107,6 +111,7 @@ class ModelledBackend:
 
     async def invoke(self, size: Size, call: Call) -> Answer:
         self.calls += 1
+        size.calls += 1
         began = trio.current_time()
         try:
             now = await self._admitted(call)
@@ -126,6 +131,7 @@ class ModelledBackend:
 
     async def events(self, size: Size, call: Call) -> AsyncGenerator[StreamItem, None]:
         self.calls += 1
+        size.calls += 1
         ended = False
         try:
             now = await self._admitted(call)

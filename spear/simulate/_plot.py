@@ -78,7 +78,7 @@ def _tail(axes: Any, results: Sequence[Result]) -> None:
     axes.set_yscale("log")
     axes.set_xlim(left=1)
     axes.set_xticks([1 / (1 - tick) for tick in _TICKS], [f"p{tick * 100:g}" for tick in _TICKS])
-    axes.minorticks_off()
+    axes.xaxis.minorticks_off()
     axes.set_xlabel("percentile of answered requests")
     axes.set_ylabel("latency (s)")
     axes.set_title("Latency: the tail")
@@ -162,4 +162,6 @@ def _lost(result: Result) -> float:
 
 def _plain_numbers(axis: Any) -> None:
     ticker = need("matplotlib.ticker", _EXTRA)
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(ticker.NullLocator())

@@ -7,7 +7,7 @@ from typing import Any, Final
 from ._histogram import Histogram
 from ._model import ModelledBackend
 
-MOST_SLOTS: Final = 128
+MOST_SLOTS: Final = 64
 _QUANTILES: Final = (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999))
 
 
@@ -33,12 +33,13 @@ class Slot:
 
 class Tally:
     """`arrivals` = ok + errors + left once all have ended. `seconds` is from arrival to the answer's end, `first` to the
-    first content of a stream; of those that went well. Times of slots from the start."""
+    first content of a stream; of those that went well. `reached` a backend: for the others nobody was called. Times of
+    slots from the start."""
 
-    __slots__ = ("arrivals", "errors", "first", "left", "ok", "seconds", "shares", "slots", "told_cost", "width")
+    __slots__ = ("arrivals", "errors", "first", "left", "ok", "reached", "seconds", "shares", "slots", "told_cost", "width")
 
     def __init__(self, width: float = 0.25) -> None:
-        self.arrivals = self.ok = self.left = 0
+        self.arrivals = self.reached = self.ok = self.left = 0
         self.errors: dict[str, int] = {}
         self.seconds = Histogram()
         self.first = Histogram()
@@ -91,8 +92,9 @@ class Tally:
             "left": self.left,
             "latency": _summary(self.seconds),
             "first_content": _summary(self.first),
+            "reached": self.reached,
             "calls": calls,
-            "extra_load": calls / self.arrivals - 1 if self.arrivals else None,
+            "extra_load": calls / self.reached - 1 if self.reached else None,
             "cost": sum(each.cost for each in backends),
             "told_cost": self.told_cost,
             "router": dict(sorted(router.items())),
