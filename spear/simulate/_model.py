@@ -115,14 +115,14 @@ class ModelledBackend:
         began = trio.current_time()
         try:
             now = await self._admitted(call)
-            async with self._place():
-                waited = trio.current_time() - began if self._places is not None else 0.0
-                seconds = self._work_s(now, size.output)
-                with _Charged(self, size, seconds, now):
-                    if waited + seconds > call.first_event:
-                        await trio.sleep(max(0.0, call.first_event - waited))
-                        self._time_out("slow", "first_event")
-                    await trio.sleep(seconds)
+            await self._enter()
+            waited = trio.current_time() - began if self._places is not None else 0.0
+            seconds = self._work_s(now, size.output)
+            with _Work(self, size, seconds, now):
+                if waited + seconds > call.first_event:
+                    await trio.sleep(max(0.0, call.first_event - waited))
+                    self._time_out("slow", "first_event")
+                await trio.sleep(seconds)
         except trio.Cancelled:
             self.left += 1
             raise
@@ -135,18 +135,18 @@ class ModelledBackend:
         ended = False
         try:
             now = await self._admitted(call)
-            async with self._place():
-                first, pause, cut = self._drips(now, size.output)
-                total = first + pause * self.behaviour.stream_events
-                with _Charged(self, size, total, now):
-                    await trio.sleep(first)
-                    yield Started(backend=self.name, model=self.name)
-                    for number in range(self.behaviour.stream_events):
-                        if number == cut:
-                            self._fail("cut")
-                        yield _DELTA
-                        if pause:
-                            await trio.sleep(pause)
+            await self._enter()
+            first, pause, cut = self._drips(now, size.output)
+            total = first + pause * self.behaviour.stream_events
+            with _Work(self, size, total, now):
+                await trio.sleep(first)
+                yield Started(backend=self.name, model=self.name)
+                for number in range(self.behaviour.stream_events):
+                    if number == cut:
+                        self._fail("cut")
+                    yield _DELTA
+                    if pause:
+                        await trio.sleep(pause)
             self.answered += 1
             ended = True
         except BackendError:
@@ -210,20 +210,19 @@ class ModelledBackend:
         await trio.sleep(errors.after)
         self._fail(errors.kind)
 
-    @asynccontextmanager
-    async def _place(self) -> AsyncGenerator[None, None]:
+    async def _enter(self) -> None:
+        """Take a place; whoever has one gives it back by `leave`."""
         places = self._places
         if places is None:
-            yield
             return
         try:
             places.acquire_nowait()
         except trio.WouldBlock:
             await self._queue(places)
-        try:
-            yield
-        finally:
-            places.release()
+
+    def leave(self) -> None:
+        if self._places is not None:
+            self._places.release()
 
     async def _queue(self, places: trio.Semaphore) -> None:
         most = self.behaviour.queue
@@ -275,8 +274,8 @@ class ModelledBackend:
         self.failed[kind] = self.failed.get(kind, 0) + 1
 
 
-class _Charged:
-    """Whatever ends the block, the backend charges for what it has done by then."""
+class _Work:
+    """Whatever ends the block, the place is free again, and the backend charges for what it has done by then."""
 
     __slots__ = ("_backend", "_began", "_now", "_seconds", "_size")
 
@@ -293,6 +292,7 @@ class _Charged:
         done = trio.current_time() - self._began
         share = 1.0 if kind is None or self._seconds <= 0 else min(1.0, done / self._seconds)
         self._backend.charge(self._size, share, self._now)
+        self._backend.leave()
 
 
 class _Adapter:

@@ -87,11 +87,11 @@ def _tail(axes: Any, results: Sequence[Result]) -> None:
 
 def _over_time(axes: Any, results: Sequence[Result]) -> None:
     for number, each in enumerate(results):
-        rows = [(row[0], row[6]) for row in each["over_time"] if row[6] is not None]
-        axes.plot([at for at, _ in rows], [p95 for _, p95 in rows], **_look(number))
+        rows = [(row[0], row[7]) for row in each["over_time"] if row[7] is not None]
+        axes.plot([at for at, _ in rows], [p99 for _, p99 in rows], **_look(number))
     axes.set_yscale("log")
     axes.set_xlabel("time of arrival (s, virtual)")
-    axes.set_ylabel("p95 latency (s)")
+    axes.set_ylabel("p99 latency (s)")
     axes.set_title("Latency over time")
     _plain_numbers(axes.yaxis)
 
@@ -145,7 +145,9 @@ def _bars(axes: Any, results: Sequence[Result]) -> None:
             places, heights, width * 0.92, color=_COLOURS[number % len(_COLOURS)], edgecolor="white",
             hatch=_HATCHES[number % len(_HATCHES)], linewidth=0.5,
         )  # fmt: skip
-        axes.bar_label(drawn, [f"{height:.3g}" for height in heights], fontsize=7, padding=1)
+        many = len(results) > 4
+        labels = [f"{height:.3g}" for height in heights]
+        axes.bar_label(drawn, labels, fontsize=6 if many else 7, padding=2, rotation=90 if many else 0)
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(0, 1000)
     axes.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])

@@ -97,7 +97,7 @@ class Behaviour(Section):
     """To the first content of a stream; to the answer without `per_token`."""
     per_token: At = 0.0
     """Seconds for each token of output: what makes streams drip."""
-    stream_events: Annotated[int, Field(ge=1, le=10_000)] = 8
+    stream_events: Annotated[int, Field(ge=1, le=10_000)] = 4
     """In how many pieces a stream comes."""
     cut_streams: Share = 0.0
     """Streams that break off half-way."""
