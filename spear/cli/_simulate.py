@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("scenario", metavar="SCENARIO", required=False)
-@click.option("--policy", "policies", multiple=True, metavar="NAME", help="Only this variant or policy; may be repeated.")
+@click.option(
+    "--policy", "policies", multiple=True, metavar="NAME", help="Only this variant or policy; may be repeated."
+)
 @click.option("--requests", type=click.IntRange(1, 100_000_000), help="Instead of the scenario's.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Instead of the scenario's.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes at a time.")
-@click.option(
-    "--plot", "plot_to", type=click.Path(path_type=Path, dir_okay=False), help="Draw a figure: .png or .svg."
-)
+@click.option("--plot", "plot_to", type=click.Path(path_type=Path, dir_okay=False), help="Draw a figure: .png or .svg.")
 @click.option("--list", "list_them", is_flag=True, help="Show the scenarios that come with Spear.")
 @json_option
 def simulate(

@@ -10,19 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from spear.config import (
-    POLICIES,
-    Config,
-    Document,
-    KeyPath,
-    Report,
-    did_you_mean,
-    durations,
-    only_known,
-    read_spear,
-    table,
-    tables,
-)
+from spear.config import POLICIES, Config, Document, Report, did_you_mean, durations, only_known, read, table, tables
+from spear.config import Path as KeyPath
 from spear.config import Route as RouteConfig
 from spear.ir import ConfigError
 
@@ -83,9 +72,7 @@ def read_variants(
     return tuple(variants)
 
 
-def _only(
-    report: Report, compare: Sequence[tuple[KeyPath, Table]], only: Sequence[str]
-) -> list[tuple[KeyPath, Table]]:
+def _only(report: Report, compare: Sequence[tuple[KeyPath, Table]], only: Sequence[str]) -> list[tuple[KeyPath, Table]]:
     named = {str(values.get("name")): (path, values) for path, values in compare}
     found: list[tuple[KeyPath, Table]] = []
     for name in dict.fromkeys(only):
@@ -100,9 +87,7 @@ def _only(
     return found
 
 
-def _variant(
-    report: Report, configuration: Document, base: Table, values: Table, path: KeyPath
-) -> Variant | None:
+def _variant(report: Report, configuration: Document, base: Table, values: Table, path: KeyPath) -> Variant | None:
     known = (RouteConfig.model_fields.keys() - _NOT_OF_A_ROUTE) | _OWN
     values = only_known(report, values, path, known)
     name = values.get("name")
@@ -139,7 +124,7 @@ def _laid(report: Report, configuration: Document, data: Table, path: KeyPath) -
 def _config(configuration: Document, data: Table) -> Config:
     """As the file itself would be read, with another content and the lines of this one."""
     copy = Document({"spear": data}, configuration.report.anew(), configuration.folder)
-    return read_spear(copy, _AnyKey())
+    return read(copy, _AnyKey())
 
 
 def expand(plain: Table, behaviours: Iterable[Behaviour]) -> Table:

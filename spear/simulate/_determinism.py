@@ -1,9 +1,9 @@
 """Makes one run of Trio repeat itself: its private switch for that, and its generator, seeded.
 
-Trio shuffles the tasks that are ready, on purpose. With `_ALLOW_DETERMINISTIC_SCHEDULING` it first sorts them by age and
-then shuffles with a generator that can be seeded: the same program with the same seed then takes the same course. The
-switch is private and belongs to the whole process, so that nobody but the simulator touches it, in this file only, and
-only while a simulation runs.
+Trio shuffles the tasks that are ready, on purpose. With `_ALLOW_DETERMINISTIC_SCHEDULING` it first sorts them by age
+and then shuffles with a generator that can be seeded: the same program with the same seed then takes the same course.
+The switch is private and belongs to the whole process, so that nobody but the simulator touches it, in this file only,
+and only while a simulation runs.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Drive:
 
     async def _stream(self, request: RequestEnvelope, arrival: Arrival) -> None:
         began, first = trio.current_time(), False
-        try:
+        try:  # noqa: PLW0717 -- a stream is one block
             async with self._runtime.stream(request) as events:
                 async for event in events:
                     if not first and bears_content(event):

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from math import ceil
 from random import Random
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Self
 
 import trio
 
@@ -117,43 +117,44 @@ class ModelledBackend:
             now = await self._admitted(call)
             await self._enter()
             waited = trio.current_time() - began if self._places is not None else 0.0
-            seconds = self._work_s(now, size.output)
-            with _Work(self, size, seconds, now):
-                if waited + seconds > call.first_event:
-                    await trio.sleep(max(0.0, call.first_event - waited))
-                    self._time_out("slow", "first_event")
-                await trio.sleep(seconds)
+            with _Work(self, size, self._work_s(now, size.output), now) as work:
+                await work.wait(call.first_event - waited)
         except trio.Cancelled:
             self.left += 1
             raise
         self.answered += 1
         return Answer(_RESULT, Usage(input_tokens=size.input, output_tokens=size.output), model=self.name)
 
-    async def events(self, size: Size, call: Call) -> AsyncGenerator[StreamItem, None]:
+    @asynccontextmanager
+    async def stream(self, size: Size, call: Call) -> AsyncGenerator[AsyncIterator[StreamItem], None]:
         self.calls += 1
         size.calls += 1
-        ended = False
-        try:
+        failed = done = False
+        try:  # noqa: PLW0717 -- likewise
             now = await self._admitted(call)
             await self._enter()
             first, pause, cut = self._drips(now, size.output)
-            total = first + pause * self.behaviour.stream_events
-            with _Work(self, size, total, now):
+            with _Work(self, size, first + pause * self.behaviour.stream_events, now) as work:
                 await trio.sleep(first)
-                yield Started(backend=self.name, model=self.name)
-                for number in range(self.behaviour.stream_events):
-                    if number == cut:
-                        self._fail("cut")
-                    yield _DELTA
-                    if pause:
-                        await trio.sleep(pause)
-            self.answered += 1
-            ended = True
+                async with aclosing(self._items(size, pause, cut, work)) as items:
+                    yield items
+                done = work.done
         except BackendError:
-            ended = True
+            failed = True
             raise
         finally:
-            self.left += not ended
+            self.left += not (failed or done)
+
+    async def _items(self, size: Size, pause: float, cut: int, work: _Work) -> AsyncGenerator[StreamItem, None]:
+        yield Started(backend=self.name, model=self.name)
+        for number in range(self.behaviour.stream_events):
+            if number == cut:
+                self.fail("cut")
+            yield _DELTA
+            if pause:
+                await trio.sleep(pause)
+        self.answered += 1
+        work.done = True
         usage = Usage(input_tokens=size.input, output_tokens=size.output)
         yield UsageEvent(usage=usage)
         yield Finished(Answer(_RESULT, usage, model=self.name))
@@ -170,7 +171,7 @@ class ModelledBackend:
         key = "" if call.key is None else call.key.id
         if key in here.dead_keys:
             await trio.sleep(_TRIP_S)
-            self._fail("auth")
+            self.fail("auth")
         if self.behaviour.rate_limit is not None:
             await self._limited(self.behaviour.rate_limit, key, now, here.rate_factor)
         errors = here.errors
@@ -182,13 +183,13 @@ class ModelledBackend:
         match outage:
             case "refuse":
                 await trio.sleep(_TRIP_S)
-                self._fail("connect")
+                self.fail("connect")
             case "unreachable":
                 await trio.sleep(call.connect)
-                self._time_out("unreachable", "connect", Failure.CONNECT)
+                self.time_out("unreachable", "connect", Failure.CONNECT)
             case _:
                 await trio.sleep(call.first_event)
-                self._time_out("hang", "first_event")
+                self.time_out("hang", "first_event")
 
     async def _limited(self, limit: RateLimit, key: str, now: float, factor: float) -> None:
         name = key if limit.by == "key" else ""
@@ -204,11 +205,11 @@ class ModelledBackend:
                 said = wait
             case float() as seconds:
                 said = seconds
-        self._fail("rate_limit", said)
+        self.fail("rate_limit", said)
 
     async def _err(self, errors: Errors) -> None:
         await trio.sleep(errors.after)
-        self._fail(errors.kind)
+        self.fail(errors.kind)
 
     async def _enter(self) -> None:
         """Take a place; whoever has one gives it back by `leave`."""
@@ -228,7 +229,7 @@ class ModelledBackend:
         most = self.behaviour.queue
         if most is not None and self._waiting >= most:
             await trio.sleep(_TRIP_S)
-            self._fail("queue_full")
+            self.fail("queue_full")
         self._waiting += 1
         self.most_waiting = max(self.most_waiting, self._waiting)
         try:
@@ -258,14 +259,14 @@ class ModelledBackend:
         price = self._price
         self.cost += (price.input * size.input + price.output * output) * now.price_factor / 1e6
 
-    def _fail(self, kind: str, retry_after: float | None = None) -> NoReturn:
+    def fail(self, kind: str, retry_after: float | None = None) -> NoReturn:
         code, failure = _CODES[kind]
         hint = None if retry_after is None else ceil(retry_after * 1000)
         message = f"{self.name}: simulated {kind}"
         self._count(kind)
         raise BackendError(make_error(code, message, retry_after_ms=hint), failure)
 
-    def _time_out(self, kind: str, clock: str, failure: Failure = Failure.SERVER) -> NoReturn:
+    def time_out(self, kind: str, clock: str, failure: Failure = Failure.SERVER) -> NoReturn:
         message = f"{self.name}: simulated timeout ({clock})"
         self._count(kind)
         raise BackendError(make_error(ErrorCode.TIMEOUT, message, clock=clock), failure)
@@ -277,20 +278,29 @@ class ModelledBackend:
 class _Work:
     """Whatever ends the block, the place is free again, and the backend charges for what it has done by then."""
 
-    __slots__ = ("_backend", "_began", "_now", "_seconds", "_size")
+    __slots__ = ("_backend", "_began", "_now", "_seconds", "_size", "done")
 
     def __init__(self, backend: ModelledBackend, size: Size, seconds: float, now: Weather) -> None:
         self._backend = backend
         self._size = size
         self._seconds = seconds
         self._now = now
+        self.done = False
 
-    def __enter__(self) -> None:
+    async def wait(self, at_most: float) -> None:
+        if self._seconds > at_most:
+            await trio.sleep(max(0.0, at_most))
+            self._backend.time_out("slow", "first_event")
+        await trio.sleep(self._seconds)
+        self.done = True
+
+    def __enter__(self) -> Self:
         self._began = trio.current_time()
+        return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        done = trio.current_time() - self._began
-        share = 1.0 if kind is None or self._seconds <= 0 else min(1.0, done / self._seconds)
+    def __exit__(self, *_: object) -> None:
+        spent = trio.current_time() - self._began
+        share = 1.0 if self.done or self._seconds <= 0 else min(1.0, spent / self._seconds)
         self._backend.charge(self._size, share, self._now)
         self._backend.leave()
 
@@ -303,10 +313,8 @@ class _Adapter:
     async def invoke(self, request: RequestEnvelope, call: Call) -> Answer:
         return await self._backend.invoke(self._sizes[request.request_id], call)
 
-    @asynccontextmanager
-    async def stream(self, request: RequestEnvelope, call: Call) -> AsyncGenerator[AsyncIterator[StreamItem], None]:
-        async with aclosing(self._backend.events(self._sizes[request.request_id], call)) as items:
-            yield items
+    def stream(self, request: RequestEnvelope, call: Call) -> AbstractAsyncContextManager[AsyncIterator[StreamItem]]:
+        return self._backend.stream(self._sizes[request.request_id], call)
 
 
 class ModelledKind:

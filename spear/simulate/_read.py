@@ -1,28 +1,18 @@
 """From a scenario's file to a `Scenario`; every problem with its file, line and key.
 
-The file has two tables: `[simulate]`, read here, and `[spear]`, the configuration, read as every configuration is. Where
-there is no `[spear]`, `simulate.config` names the file that has it.
+The file has two tables: `[simulate]`, read here, and `[spear]`, the configuration, read as every configuration is.
+Where there is no `[spear]`, `simulate.config` names the file that has it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from spear.config import (
-    Document,
-    KeyPath,
-    Report,
-    Section,
-    build_section,
-    durations,
-    only_known,
-    parse_document,
-    read_document,
-    table,
-    tables,
-)
+from spear.config import Document, Report, Section, build, durations, only_known, parse, read_file, table, tables
+from spear.config import Path as KeyPath
 
 from ._compare import read_variants
 from ._distribution import MEASURES, NEEDS, Distribution
@@ -54,13 +44,13 @@ _SHORT: Final[dict[type[Section], str]] = {Errors: "share"}
 
 def read_scenario(path: Path) -> Scenario:
     """Raises `ConfigError` with everything that is wrong. Blocks for as long as the files take."""
-    return _read(read_document(path), path.stem)
+    return _read(read_file(path), path.stem)
 
 
 def parse_scenario(data: bytes, *, file: str, folder: Path, only: Sequence[str] = ()) -> Scenario:
     """The same of a text that is there already; paths in it are relative to `folder`. `only` these variants, if there
     are any: by name, or the name of a policy for the configuration with that one."""
-    return _read(parse_document(data, file=file, folder=folder), Path(file).stem, only)
+    return _read(parse(data, file=file, folder=folder), Path(file).stem, only)
 
 
 def _read(document: Document, name: str, only: Sequence[str] = ()) -> Scenario:
@@ -71,13 +61,13 @@ def _read(document: Document, name: str, only: Sequence[str] = ()) -> Scenario:
         report.add((), "has no table [simulate]")
         report.raise_if_any()
     top = only_known(report, table(report, document.data, (), "simulate"), path, _TOP)
-    values = {key: top[key] for key in _HERE if key in top}
+    values: Table = {key: top[key] for key in _HERE if key in top}
     if "requests" not in top and "duration" not in top:
         report.add(path, "has neither `requests` nor `duration`; expected at least one of them")
     if isinstance(values.get("traffic"), dict):
         values["traffic"] = _tidy(report, Traffic, values["traffic"], (*path, "traffic"))
     values["behaviours"] = []
-    scenario = build_section(report, Scenario, {"title": name, **durations(report, values, path, ("duration",)),
+    scenario = build(report, Scenario, {"title": name, **durations(report, values, path, ("duration",)),
                                                 "name": name, "variants": []}, path)  # fmt: skip
     if scenario is not None:
         _check_traffic(report, scenario.traffic, (*path, "traffic"))
@@ -102,11 +92,11 @@ def _configuration(document: Document, top: Table) -> Document:
     elif "spear" in document.data:
         report.add(("simulate", "config"), "stands beside a table [spear]; expected one of them")
     report.raise_if_any()
-    return document if name is None else read_document(document.folder / str(name))
+    return document if name is None else read_file(document.folder / str(name))
 
 
 def _behaviour(report: Report, values: Table, path: KeyPath) -> Behaviour | None:
-    behaviour = build_section(report, Behaviour, _tidy(report, Behaviour, values, path), path)
+    behaviour = build(report, Behaviour, _tidy(report, Behaviour, values, path), path)
     if behaviour is None:
         return None
     _check_distribution(report, behaviour.latency, (*path, "latency"))
@@ -147,7 +137,7 @@ def _check_traffic(report: Report, traffic: Traffic, path: KeyPath) -> None:
     for key in ("input_tokens", "output_tokens"):
         _check_distribution(report, getattr(traffic, key), (*path, key))
     ramps = sorted(traffic.ramps, key=lambda ramp: ramp.at)
-    for before, after in zip(ramps, ramps[1:], strict=False):
+    for before, after in pairwise(ramps):
         if after.at < before.at + before.over:
             report.add((*path, "ramps"), f"the ramp at {after.at:g} s begins before the one at {before.at:g} s ends")
 

@@ -20,7 +20,16 @@ from ._tally import Tally
 from ._traffic import arrivals
 
 _FOR_EVER_S: Final = 1e8
-_COUNTS: Final = ("attempts", "fallbacks", "retries", "retries_denied", "refused", "waited", "panics", "connect_retries")
+_COUNTS: Final = (
+    "attempts",
+    "fallbacks",
+    "retries",
+    "retries_denied",
+    "refused",
+    "waited",
+    "panics",
+    "connect_retries",
+)
 
 
 class NeverEnds(RuntimeError):
@@ -76,9 +85,7 @@ class _Run:
 
     async def _drive(self, runtime: Runtime, sizes: dict[str, Size]) -> None:
         drive = Drive(runtime, self.scenario.traffic, self.tally, sizes, self.tell)
-        coming = arrivals(
-            self.scenario.traffic, self.seed, requests=self.requests, duration=self.scenario.duration
-        )
+        coming = arrivals(self.scenario.traffic, self.seed, requests=self.requests, duration=self.scenario.duration)
         async with trio.open_nursery() as nursery:
             for reload in self.variant.reloads:
                 nursery.start_soon(_reload, runtime, reload)

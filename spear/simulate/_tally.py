@@ -32,11 +32,23 @@ class Slot:
 
 
 class Tally:
-    """`arrivals` = ok + errors + left once all have ended. `seconds` is from arrival to the answer's end, `first` to the
-    first content of a stream; of those that went well. `reached` a backend: for the others nobody was called. Times of
-    slots from the start."""
+    """`arrivals` = ok + errors + left once all have ended. `seconds` is from arrival to the answer's end, `first` to
+    the first content of a stream; of those that went well. `reached` a backend: for the others nobody was called. Times
+    of slots from the start."""
 
-    __slots__ = ("arrivals", "errors", "first", "left", "ok", "reached", "seconds", "shares", "slots", "told_cost", "width")
+    __slots__ = (
+        "arrivals",
+        "errors",
+        "first",
+        "left",
+        "ok",
+        "reached",
+        "seconds",
+        "shares",
+        "slots",
+        "told_cost",
+        "width",
+    )
 
     def __init__(self, width: float = 0.25) -> None:
         self.arrivals = self.reached = self.ok = self.left = 0
@@ -99,9 +111,7 @@ class Tally:
             "told_cost": self.told_cost,
             "router": dict(sorted(router.items())),
             "backends": {each.name: self._backend(each) for each in backends},
-            "over_time": [
-                [round(number * self.width, 6), *_row(slot)] for number, slot in enumerate(self.slots)
-            ],
+            "over_time": [[round(number * self.width, 6), *_row(slot)] for number, slot in enumerate(self.slots)],
             "distribution": [[value, seen] for value, seen in self.seconds.cumulative()],
         }
 

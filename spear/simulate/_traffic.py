@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import merge
 from itertools import islice
+from math import sqrt
 from random import Random
 from typing import NamedTuple
 
@@ -88,7 +89,7 @@ def _step(at: float, work: float, rate: float, ramp: Ramp | None) -> float:
     if growth == 0:
         return flat + work / now
     # now·t + growth·t²/2 = work
-    return flat + (max(0.0, now * now + 2 * growth * work) ** 0.5 - now) / growth
+    return flat + (sqrt(max(0.0, now * now + 2 * growth * work)) - now) / growth
 
 
 def _herd(burst: Burst) -> Iterator[float]:

@@ -1,7 +1,7 @@
 """What one worker process does: one variant, told by its standard input; lines of JSON come out.
 
-    in   {"scenario": "tail_latency" or a path, "text": …, "variant": …, "seed": …, "requests": …}
-    out  {"arrived": 500} now and then, at last {"result": {…}}
+in   {"scenario": "tail_latency" or a path, "text": …, "variant": …, "seed": …, "requests": …}
+out  {"arrived": 500} now and then, at last {"result": {…}}
 """
 
 from __future__ import annotations

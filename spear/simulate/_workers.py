@@ -83,6 +83,8 @@ async def _run(job: Job, progress: Progress | None) -> dict[str, Any]:
                 check=False,
             )
         )
+        assert process.stdout is not None
+        assert process.stderr is not None
         nursery.start_soon(_listen, process.stdout, job.variant, found, progress)
         nursery.start_soon(_keep_last, process.stderr, words)
     if process.returncode or not found:

@@ -19,15 +19,14 @@ import spear
 from spear.ir import dump_json, parse_json
 from spear.simulate import Job, NotDeterministic, parse_scenario, run_variant
 from spear.simulate._determinism import deterministic, why_not
-
-from .small import conserved, run, text
+from tests.spear.simulate.small import conserved, run, text
 
 ROOT = Path(spear.__file__).parents[1]
 EVENTFUL = {
-    "traffic": "stream = 0.3\nsessions = 20\npatience = '2s'\nbursts = [{ at = '3s', requests = 60, over = '1s' }]",
+    "traffic": "stream = 0.3\nsessions = 20\npatience = '4s'\nbursts = [{ at = '3s', requests = 60, over = '1s' }]",
     "a": "concurrency = 3\nqueue = 8\nerrors = 0.1\nper_token = '2ms'\ncut_streams = 0.1\n"
-    "events = [{ at = '4s', until = '8s', outage = 'hang' }]",
-    "b": "rate_limit = { requests = 20, per = '2s' }\nevents = [{ at = '6s', until = '7s', outage = 'refuse' }]",
+    "events = [{ at = '4s', until = '8s', outage = 'unreachable' }, { at = '9s', latency_factor = 40 }]",
+    "b": "rate_limit = { requests = 20, per = '2s' }\nevents = [{ at = '6s', until = '7s', outage = 'refuse' }, { at = '10s', latency_factor = 60 }]",
     "spear": "router = { max_inflight = 8, max_queue = 4, default_timeout_s = 5 }\nhealth = { open_s = 1 }\n"
     "[[spear.routes]]\npolicy = 'peak_ewma'",
 }
@@ -40,7 +39,7 @@ def test_twice_the_same_bytes() -> None:
     conserved(result)
     assert result["errors"]
     assert result["left"]
-    assert {"hang", "rate_limit", "connect", "server"} <= {
+    assert {"unreachable", "rate_limit", "connect", "server"} <= {
         kind for backend in result["backends"].values() for kind in backend["failed"]
     }
 
@@ -111,7 +110,7 @@ def strange() -> Iterator[tuple[ModuleType, str, str]]:
     yield scheduler, "new", "no version"
 
 
-@pytest.mark.parametrize(("module", "version", "says"), strange())
+@pytest.mark.parametrize(("module", "version", "says"), list(strange()))
 def test_another_trio_is_refused(module: ModuleType, version: str, says: str) -> None:
     assert says in why_not(module, version)
 
