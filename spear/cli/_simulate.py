@@ -13,6 +13,7 @@ import click
 
 from spear.ir import ConfigError, Problem
 
+from ._early import EXIT_FAILED
 from ._output import json_option, print_json, table
 from ._signals import run_command
 
@@ -46,7 +47,7 @@ def simulate(
     The router, its breakers, retries and limits are the real ones; the backends and the callers are modelled. The same
     seed gives the same result. Nothing is contacted.
     """
-    from spear.simulate import Job, find_scenario, parse_scenario, run_jobs, shipped
+    from spear.simulate import Job, WorkerFailed, find_scenario, parse_scenario, run_jobs, shipped
 
     if list_them:
         _list(as_json)
@@ -61,8 +62,12 @@ def simulate(
         text = _text(path)
         found = parse_scenario(text.encode(), file=str(path), folder=path.parent, only=policies)
         jobs = [Job(path, text, each.name, seed, requests) for each in found.variants]
-        with _progress(len(jobs), requests or found.requests) as progress:
-            results = await run_jobs(jobs, workers=workers or os.cpu_count() or 1, progress=progress)
+        try:
+            with _progress(len(jobs), requests or found.requests) as progress:
+                results = await run_jobs(jobs, workers=workers or os.cpu_count() or 1, progress=progress)
+        except WorkerFailed as error:
+            click.echo(f"spear: {error}", err=True)
+            return EXIT_FAILED
         if as_json:
             print_json({"scenario": found.name, "seed": found.seed if seed is None else seed, "variants": results})
         else:

@@ -15,7 +15,6 @@ import trio
 from spear.ir import dump_json, parse_json
 
 _LAST_WORDS: Final = 4_000
-_MOST_OUTPUT: Final = 64 * 1024 * 1024
 Progress = Callable[[str, int], None]
 
 
@@ -99,8 +98,6 @@ async def _listen(
     line = bytearray()
     async for data in stream:
         line += data
-        if len(line) > _MOST_OUTPUT:
-            raise WorkerFailed(f"{variant}: the worker says more than {_MOST_OUTPUT} bytes in a line")
         *lines, rest = line.split(b"\n")
         line = bytearray(rest)
         for each in lines:

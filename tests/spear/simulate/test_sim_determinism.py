@@ -26,7 +26,8 @@ EVENTFUL = {
     "traffic": "stream = 0.3\nsessions = 20\npatience = '4s'\nbursts = [{ at = '3s', requests = 60, over = '1s' }]",
     "a": "concurrency = 3\nqueue = 8\nerrors = 0.1\nper_token = '2ms'\ncut_streams = 0.1\n"
     "events = [{ at = '4s', until = '8s', outage = 'unreachable' }, { at = '9s', latency_factor = 40 }]",
-    "b": "rate_limit = { requests = 20, per = '2s' }\nevents = [{ at = '6s', until = '7s', outage = 'refuse' }, { at = '10s', latency_factor = 60 }]",
+    "b": "rate_limit = { requests = 20, per = '2s' }\n"
+    "events = [{ at = '6s', until = '7s', outage = 'refuse' }, { at = '10s', latency_factor = 60 }]",
     "spear": "router = { max_inflight = 8, max_queue = 4, default_timeout_s = 5 }\nhealth = { open_s = 1 }\n"
     "[[spear.routes]]\npolicy = 'peak_ewma'",
 }
