@@ -55,7 +55,7 @@ _ORDERED = (
     ("health", "eject_s", "eject_max_s"),
     ("retries", "backoff_s", "backoff_max_s"),
 )
-_SCALARS = ("default_policy", "on_exhausted", "debug_raw")
+_SCALARS = ("default_policy", "on_exhausted", "debug_raw", "tracing")
 
 
 def read(document: Document, environ: Mapping[str, str]) -> Config:

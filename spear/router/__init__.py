@@ -4,6 +4,7 @@
     _draws       the random numbers of one decision
     _latency     how long an instance takes
     _instance    the live view of one configured instance
+    _affinity    what requests can be kept together by
     _facts       what a decision may know of a request
     _case        what the filter's steps read
     _moment      those steps that depend on the moment

@@ -24,9 +24,9 @@ from spear.ir import (
     Operation,
     RequestEnvelope,
     ResponseEnvelope,
-    Result,
     Usage,
     make_error,
+    trusted,
 )
 from spear.telemetry import get_logger
 
@@ -38,11 +38,12 @@ from ._failures import Fault
 from ._instance import Instance
 from ._latency import Latency
 from ._leg import Leg, Outcome, Pause
-from ._respond import backend_info, failed_response, send_model
+from ._respond import backend_info, failed_response, ok_response, send_model
 from ._routes import find_route
 from ._usage import settle_usage
 
 _log = get_logger("spear.router")
+_attempt = trusted(Attempt)
 _FAIR_S: Final = 1.0
 """An attempt that was given less than this by its caller's deadline proves nothing about the instance; neither does one
 that was answering when the caller's time ran out."""
@@ -279,14 +280,8 @@ class Course:
         leg.instance.throttle.succeeded()
         self.desk.counts.ok += 1
         usage = settle_usage(answer.usage, leg.plan.facts, answer.payload, leg.instance.config.price)
-        return ResponseEnvelope(
-            request_id=self.request.request_id,
-            operation=self.request.operation,
-            backend=backend_info(leg, answer, self.arrived, now, self.attempts, self.generation.number),
-            result=Result(payload=answer.payload),
-            usage=usage,
-            raw=answer.raw if self.generation.config.debug_raw else None,
-        )
+        backend = backend_info(leg, answer, self.arrived, now, self.attempts, self.generation.number)
+        return ok_response(self.request, backend, answer, usage, raw=self.generation.config.debug_raw)
 
     def error(self) -> CanonicalError:
         """The error this course ends with: that of the last attempt that was sent, else that of the decision."""
@@ -340,7 +335,7 @@ class Course:
         self._out.discard(leg)
         self.desk.budget.give_back(leg)
         self.attempts.append(
-            Attempt(
+            _attempt(
                 backend=leg.instance.name,
                 key_id=None if leg.call.key is None else leg.call.key.id,
                 reason=leg.reason,

@@ -69,8 +69,7 @@ def admit(instances: Instances, case: Case, remembered: Remembered | None = None
     lasting = _lasting(instances, case, remembered)
     if lasting.code is not None:
         return lasting
-    rejected = dict(lasting.rejected)
-    return _run(_NOW, lasting.candidates, case, rejected)._replace(able=lasting.candidates)
+    return _run(_NOW, lasting.candidates, case, dict(lasting.rejected), lasting.candidates)
 
 
 def _lasting(instances: Instances, case: Case, remembered: Remembered | None) -> Filtered:
@@ -88,12 +87,12 @@ def _lasting(instances: Instances, case: Case, remembered: Remembered | None) ->
     return found
 
 
-def _run(steps: Sequence[_Step], left: Instances, case: Case, rejected: Reject) -> Filtered:
+def _run(steps: Sequence[_Step], left: Instances, case: Case, rejected: Reject, able: Instances = ()) -> Filtered:
     for step in steps:
         left = step.sift(left, case, rejected)
         if not left:
-            return Filtered((), rejected, step.code, step.name)
-    return Filtered(left, rejected)
+            return Filtered((), rejected, step.code, step.name, able)
+    return Filtered(left, rejected, None, None, able)
 
 
 def _keep_named(left: Instances, rejected: Reject, names: Iterable[str], reason: str) -> Instances:
