@@ -168,6 +168,7 @@ def _route(route: Route) -> dict[str, Any]:
         "tau": route.tau,
         "hash_key": None if route.hash_key is None else list(route.hash_key),
         "load_bound": route.load_bound,
+        "hedge": None if route.hedge is None else route.hedge.model_dump(),
         "allow_policies": list(route.allow_policies),
         "fallback": list(route.fallback),
         "line": route.origin.line,

@@ -6,6 +6,7 @@ _report           problems and warnings: their place and their words
 _read             from a file or a mapping to plain values
 _sections         from a plain table to a section of the model
 _credentials      reading keys from variables and files
+_hedge            the hedge of a route
 _references       names used twice, names that nothing has
 _later            settings that this version does not have
 _spear            the layout `[spear]`
@@ -16,6 +17,7 @@ Each module imports only those above it. Nothing here imports a backend: whether
 whether an address may be used is judged when the registry is built.
 """
 
+from ._hedge import NEVER_HEDGED as NEVER_HEDGED
 from ._load import FILE_NAME as FILE_NAME
 from ._load import default_config as default_config
 from ._load import find_config as find_config
@@ -24,6 +26,7 @@ from ._model import Config as Config
 from ._model import Credential as Credential
 from ._model import GuestLimits as GuestLimits
 from ._model import HealthConfig as HealthConfig
+from ._model import Hedge as Hedge
 from ._model import InstanceConfig as InstanceConfig
 from ._model import LogConfig as LogConfig
 from ._model import Origin as Origin

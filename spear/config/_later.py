@@ -20,7 +20,7 @@ LIMITS: Final = frozenset({"rpm", "tpm", "rpd", "tpd", "input_tpm", "output_tpm"
 CREDENTIAL: Final = frozenset({"limits", "rpm", "tpm", "weight", "budget"})
 ROUTE: Final = frozenset(
     {
-        "hedge", "mirror", "continuation", "on_exhausted", "max_attempts", "retry", "filter", "budget", "limits",
+        "mirror", "continuation", "on_exhausted", "max_attempts", "retry", "filter", "budget", "limits",
     }
 )  # fmt: skip
 TASK: Final = frozenset({"budget", "limits", "policy"})

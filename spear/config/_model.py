@@ -118,6 +118,17 @@ class RouteMatch(Section):
     model_class: str | None = None
 
 
+class Hedge(Section):
+    """A second attempt at another instance where the first one takes long."""
+
+    max_extra_load: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Hedges for each request that could be hedged, at most."""
+    max_attempts: Annotated[int, Field(ge=2, le=5)] = 2
+    """At a time, the first one included."""
+    delay: Seconds | Annotated[str, Field(pattern=r"^p[0-9]{1,2}(\.[0-9]{1,3})?$")] | None = None
+    """How long is long: seconds, or a percentile of what the instance takes. None = by `max_extra_load`."""
+
+
 class Route(Section):
     """First match wins. `fallback` names model classes tried, in order, when the requested one has no candidate
     left."""
@@ -136,6 +147,7 @@ class Route(Section):
     """For `consistent_hash`: what keeps requests together, the first of these that a request has."""
     load_bound: Annotated[float, Field(gt=1, le=100)] | None = None
     """For `consistent_hash`: how many times its share of what is running an instance may have."""
+    hedge: Hedge | None = None
     origin: Origin = Origin()
 
 

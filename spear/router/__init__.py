@@ -9,6 +9,7 @@
     _case        what the filter's steps read
     _moment      those steps that depend on the moment
     _filter      the hard constraints, with reasons
+    _hedge       when an attempt is late, and what pays for a second one
     _routes      which route, hence which policy and fallback
     _decide      facts -> Plan
     _registry    a configuration -> Generation
@@ -26,6 +27,7 @@
     _again       which instances one request may be sent to again
     _course      one request's attempts, without I/O
     _pause       waiting between them
+    _race        several attempts side by side
     _invoke      attempts for one answer
     _relay       attempts for a stream, up to the commit and after it
     _actor       the actor, and asking it

@@ -12,14 +12,15 @@ from ._instance import Instance
 
 class Counts:
     __slots__ = (
-        "attempts", "cancelled", "connect_retries", "errors", "fallbacks", "ok", "panics", "refused", "requests",
-        "retries", "retries_denied", "waited",
+        "attempts", "cancelled", "connect_retries", "errors", "fallbacks", "hedges", "hedges_denied", "hedges_won",
+        "ok", "panics", "refused", "requests", "retries", "retries_denied", "superseded", "waited",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.requests = self.ok = self.cancelled = 0
         self.attempts = self.fallbacks = self.connect_retries = self.refused = 0
         self.retries = self.retries_denied = self.waited = self.panics = 0
+        self.hedges = self.hedges_won = self.hedges_denied = self.superseded = 0
         self.errors: Counter[str] = Counter()
 
     def failed(self, code: ErrorCode) -> None:
@@ -32,7 +33,9 @@ class Counts:
 
     def observe(self, instances: Iterable[Instance], now: float) -> Mapping[str, object]:
         """`requests` = ok + errors + cancelled + those still under way. `refused`: full mailboxes that were met.
-        `retries`: sends to the same instance again; `waited`: requests that waited for a recovery."""
+        `retries`: sends to the same instance again; `waited`: requests that waited for a recovery.
+        `hedges`: second attempts beside a late one; `hedges_denied`: for want of tokens or budget; `superseded`:
+        attempts that were ended because another one had won."""
         return {
             "requests": self.requests,
             "ok": self.ok,
@@ -43,6 +46,10 @@ class Counts:
             "connect_retries": self.connect_retries,
             "retries": self.retries,
             "retries_denied": self.retries_denied,
+            "hedges": self.hedges,
+            "hedges_won": self.hedges_won,
+            "hedges_denied": self.hedges_denied,
+            "superseded": self.superseded,
             "refused": self.refused,
             "waited": self.waited,
             "panics": self.panics,

@@ -8,7 +8,7 @@ panics or fails, as configured. It ends exactly once, as ok, failed or cancelled
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import trio
@@ -35,6 +35,7 @@ from ._decide import RETRY_HINT_MS, Plan
 from ._desk import Desk, jitter_of
 from ._facts import facts_of
 from ._failures import Fault
+from ._hedge import fraction_of, quota_mates
 from ._instance import Instance
 from ._latency import Latency
 from ._leg import Leg, Outcome, Pause
@@ -169,6 +170,19 @@ class Course:
             return None
         return self._pause(Pause(first.recovery, self.desk.bell))
 
+    def beside(self, running: Iterable[Leg], reason: str) -> Leg | None:
+        """One more attempt beside those that are `running`, at another instance of another quota group; None where
+        there is none."""
+        if self.generation is not self.desk.generation:
+            self._move()
+        now, legs = trio.current_time(), tuple(running)
+        if self._left == 0 or now >= self.deadline:
+            return None
+        mates = quota_mates(self.generation.config, (leg.instance.name for leg in legs))
+        plan = self.desk.decide(legs[0].plan.facts, now, self._tried.keys() | mates)
+        self.desk.counts.fallbacks += reason == "fallback" and plan.chosen is not None
+        return self._send(plan, reason, now)
+
     def _pause(self, pause: Pause) -> Pause | None:
         """Afterwards everything is looked at anew, from the class that is asked for. None where so many pause already
         that the router would have no room left for those that need not."""
@@ -249,18 +263,49 @@ class Course:
         self.desk.judge(leg.plan, leg.trial, "neutral", now)
         self._again.refused(leg.instance.name)
         leg.instance.refused += 1
+        if leg.purse is not None:
+            if leg.reason == "hedge":
+                leg.purse.refund()
+                self.desk.counts.hedges -= 1
+            else:
+                leg.purse.take_back()
         self.desk.counts.refused += 1
         if leg.reason != "connect_retry":
             self._left += 1
 
     def left(self, leg: Leg) -> None:
         """The caller went away during this attempt."""
+        self._given_up(leg, "cancelled")
+        self.desk.counts.cancelled += 1
+
+    def left_race(self, *, won: bool) -> None:
+        """The caller went away during several attempts at once. One that had `won` and is over has been counted."""
+        if self._out or not won:
+            self.desk.counts.cancelled += 1
+        for leg in sorted(self._out, key=lambda each: each.started):
+            self._given_up(leg, "cancelled")
+
+    def won(self, leg: Leg) -> None:
+        """It was the first of several with something to show; the others are being ended."""
+        self._answered_in_time(leg, trio.current_time())
+        self.desk.counts.hedges_won += leg.reason == "hedge"
+
+    def superseded(self, leg: Leg) -> None:
+        """It was ended because another attempt had won, or had shown that none can."""
+        elapsed = self._given_up(leg, "superseded")
+        self.desk.counts.superseded += 1
+        hedge = find_route(self.generation.routes, leg.plan.facts).hedge
+        if hedge is not None and not leg.timed:
+            self._latency(leg).outlasted(elapsed, fraction_of(hedge))
+
+    def _given_up(self, leg: Leg, outcome: Outcome) -> float:
         now = trio.current_time()
-        self._record(leg, "cancelled", now)
+        elapsed = now - leg.started
+        self._record(leg, outcome, now)
         self.desk.judge(leg.plan, leg.trial, "neutral", now)
         if not leg.timed:
-            self._latency(leg).given_up(now - leg.started, now)
-        self.desk.counts.cancelled += 1
+            self._latency(leg).given_up(elapsed, now)
+        return elapsed
 
     def left_between(self) -> None:
         """The caller went away during a pause."""

@@ -21,6 +21,7 @@ from ._draws import Draws
 from ._explain import Explanation, explain
 from ._facts import Facts, facts_of
 from ._failures import Fault
+from ._hedge import Purses
 from ._instance import Instance
 from ._registry import Generation
 from ._retry import Budget, jitter
@@ -36,7 +37,7 @@ _NOBODY: frozenset[str] = frozenset()
 class Desk:
     """`rng` gives the seed of each decision; seed it to make a run repeatable."""
 
-    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "pausing")
+    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "pausing", "purses")
 
     def __init__(self, generation: Generation, *, rng: Random | None = None) -> None:
         self.generation = generation
@@ -46,6 +47,7 @@ class Desk:
         self._rng = rng or Random()
         self.bell = Bell()
         self.budget = Budget()
+        self.purses = Purses()
         self.pausing = 0
         """Requests that wait between attempts."""
 
@@ -61,6 +63,7 @@ class Desk:
         for instance in generation.instances:
             instance.tune(config.health, config.retries, taus)
         form_groups(generation.instances, config.health)
+        self.purses.switch((route.match, route.hedge) for route in generation.routes if route.hedge is not None)
         self.bell.ring()
 
     def decide(self, facts: Facts, now: float, exclude: AbstractSet[str] = _NOBODY, *, panic: bool = False) -> Plan:
@@ -102,6 +105,10 @@ class Desk:
         allowed = instance.throttle.allows and self.budget.allows(active, self.generation.config.retries)
         self.counts.retries_denied += not allowed
         return allowed
+
+    def may_hedge(self) -> bool:
+        """Whether an attempt may go out beside one that is still running, by the budget of all."""
+        return self.budget.allows(self.counts.active, self.generation.config.retries)
 
     def settle(self, plan: Plan, fault: Fault) -> None:
         """Let the policy of `plan` know that its choice failed."""

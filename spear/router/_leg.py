@@ -10,6 +10,7 @@ from spear.ir import RequestEnvelope
 
 from ._bell import Bell
 from ._decide import Plan
+from ._hedge import Purse
 from ._instance import Instance
 from .health import Trial
 
@@ -22,8 +23,8 @@ class Leg:
     """One attempt: at whom, with what, until when. Times on Trio's clock. `timed`: the policies know its time."""
 
     __slots__ = (
-        "call", "deadline", "first_event_at", "instance", "plan", "reason", "ref", "request", "started", "timed",
-        "trial",
+        "call", "deadline", "first_event_at", "instance", "plan", "purse", "reason", "ref", "request", "started",
+        "timed", "trial",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +46,7 @@ class Leg:
         self.trial = trial
         self.first_event_at: float | None = None
         self.timed = False
+        self.purse: Purse | None = None  # that it put something in, or was paid from
 
     def limit(self, deadline: float, upstream: float) -> None:
         """`deadline` is the request's; `upstream` is that of whoever asked, if it is earlier."""

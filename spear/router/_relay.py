@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final
 
 import trio
@@ -40,6 +41,7 @@ from ._course import Course
 from ._failures import Fault, fault_of, truncated
 from ._leg import Leg
 from ._pause import next_leg
+from ._race import Race, late_of
 
 _AHEAD: Final = 8
 """Items that a backend may be ahead of the router."""
@@ -50,6 +52,14 @@ _END_S: Final = 1.0
 async def run_stream(course: Course, out: Sink[StreamEvent]) -> None:
     """Ends after a terminal event, or raises the `SpearError` of a stream that never committed."""
     while (leg := await next_leg(course)) is not None:
+        if course.generation.hedged and (late := late_of(course, leg)) is not None:
+            race = Race(course, late)
+            goes_on = await race.run(leg, partial(_attempt, course, out, race))
+            if race.winner is not None:
+                return
+            if not goes_on:
+                break
+            continue
         relay = _Relay(course, leg, out)
         try:
             fault = await relay.run()
@@ -69,13 +79,25 @@ async def run_stream(course: Course, out: Sink[StreamEvent]) -> None:
     raise error_to_exception(error)
 
 
-class _Relay:
-    """One attempt of a stream."""
+async def _attempt(course: Course, out: Sink[StreamEvent], race: Race, leg: Leg) -> Fault | None:
+    """One of several: the first that commits goes on to its end."""
+    relay = _Relay(course, leg, out, race)
+    fault = await relay.run()
+    if fault is None or not relay.committed:
+        return fault
+    course.failed(leg, fault)
+    await relay.broke(course.error())
+    return None
 
-    def __init__(self, course: Course, leg: Leg, out: Sink[StreamEvent]) -> None:
+
+class _Relay:
+    """One attempt of a stream, alone or in a `race`."""
+
+    def __init__(self, course: Course, leg: Leg, out: Sink[StreamEvent], race: Race | None = None) -> None:
         self.course = course
         self.leg = leg
         self.out = out
+        self.race = race
         self.committed = False
         self._held: list[StreamEvent] = []
         self._held_bytes = 0
@@ -96,7 +118,8 @@ class _Relay:
         except (SpearError, ActorStopped, ActorCrashed) as error:
             return fault_of(error, leg.instance.name)
         except trio.Cancelled:
-            self.course.left(leg)
+            if self.race is None:
+                self.course.left(leg)
             raise
         finally:
             leg.instance.leave(leg)
@@ -110,6 +133,8 @@ class _Relay:
 
     async def _complete(self, answer: Answer) -> None:
         """The backend is done: from here on a consumer that leaves takes nothing from the success."""
+        if self.race is not None:
+            await self.race.win(self.leg)
         completed = Completed(response=self.course.answered(self.leg, answer))
         await self._commit()
         await self.out.send(completed)
@@ -122,7 +147,9 @@ class _Relay:
 
     async def _events(self) -> Answer | Fault:
         leg, scope = self.leg, self._scope
-        async with leg.ref.stream_nowait(OpenStream(leg.request, leg.call), buffer=_AHEAD) as items:
+        async with leg.ref.stream_nowait(
+            OpenStream(leg.request, leg.call), buffer=_AHEAD, joined=self.race is not None
+        ) as items:
             async for item in items:
                 if isinstance(item, Finished):
                     await self._wait_for_end(items)
@@ -174,6 +201,8 @@ class _Relay:
 
     async def _commit(self, event: StreamEvent | None = None) -> None:
         if not self.committed:
+            if self.race is not None:
+                await self.race.win(self.leg)
             self.committed = True
             self._clock = "idle"
             self.course.committed(self.leg)
