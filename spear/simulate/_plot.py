@@ -16,7 +16,7 @@ _EXTRA: Final = "simulate"
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart; and lines that print in grey.
 _COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
 _LINES: Final = ("-", "--", "-.", ":")
-_HATCHES: Final = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
+_HATCHES: Final = ("", "//", "\\\\", "xx", "--", "||", "++", "/")
 _TICKS: Final = (0.5, 0.9, 0.99, 0.999, 0.9999)
 _MOST_BACKENDS: Final = 8
 _STYLE: Final = {
@@ -27,7 +27,7 @@ _STYLE: Final = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.hashsalt": "spear",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
 }
 
 
@@ -45,6 +45,7 @@ def plot(scenario: Scenario, results: Sequence[Result], path: Path) -> None:
     figures = need("matplotlib.figure", _EXTRA)
     with matplotlib.rc_context(_STYLE):
         figure = figures.Figure(figsize=(11, 7.6), layout="constrained")
+        figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08, hspace=0.04)
         figure.suptitle(f"{scenario.title}: {results[0]['arrivals']:,} requests for each variant", fontsize=12)
         (tail, time), (share, bars) = figure.subplots(2, 2)
         _tail(tail, results)
@@ -69,7 +70,7 @@ def _tail(axes: Any, results: Sequence[Result]) -> None:
     """The distribution's upper end, stretched: each step to the right leaves a tenth as many requests."""
     for number, each in enumerate(results):
         total = each["distribution"][-1][1] if each["distribution"] else 0
-        points = [(total / (total - seen), value) for value, seen in each["distribution"] if seen < total]
+        points = _thinned([(total / (total - seen), value) for value, seen in each["distribution"] if seen < total])
         if points:
             axes.plot([x for x, _ in points], [y for _, y in points], label=each["name"], **_look(number))
         else:
@@ -83,6 +84,15 @@ def _tail(axes: Any, results: Sequence[Result]) -> None:
     axes.set_ylabel("latency (s)")
     axes.set_title("Latency: the tail")
     _plain_numbers(axes.yaxis)
+
+
+def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Without those that nobody could tell from the one before: a figure with thousands of points is a large file."""
+    kept = points[:1]
+    for x, y in points[1:-1]:
+        if x > kept[-1][0] * 1.03 or y > kept[-1][1] * 1.03:
+            kept.append((x, y))
+    return kept + points[1:][-1:]
 
 
 def _over_time(axes: Any, results: Sequence[Result]) -> None:
