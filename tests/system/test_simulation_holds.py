@@ -42,6 +42,11 @@ policy = "weighted_round_robin"
 name = "peak_ewma"
 policy = "peak_ewma"
 
+[[simulate.compare]]
+name = "hedged"
+policy = "weighted_round_robin"
+hedge = { max_extra_load = 0.05 }
+
 [[spear.backends]]
 name = "quick"
 kind = "openai_chat"
@@ -62,7 +67,7 @@ def scenario():
     return parse_scenario(SCENARIO, file="twin.toml", folder=Path())
 
 
-@pytest.mark.parametrize("variant", ["weighted_round_robin", "peak_ewma"])
+@pytest.mark.parametrize("variant", ["weighted_round_robin", "peak_ewma", "hedged"])
 def test_real_servers_do_what_the_simulation_says(variant: str) -> None:
     twin = run_twin(scenario(), variant)
     assert twin.simulated["arrivals"] == twin.real["arrivals"] == 240

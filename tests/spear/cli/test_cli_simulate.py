@@ -10,7 +10,14 @@ import pytest
 from tests.spear.cli.command import spear
 from tests.spear.simulate.small import text
 
-TWO = "[[simulate.compare]]\nname = 'even'\npolicy = 'weighted_random'\n[[simulate.compare]]\nname = 'late'\npolicy = 'peak_ewma'\n"
+TWO = """
+[[simulate.compare]]
+name = "even"
+policy = "weighted_random"
+[[simulate.compare]]
+name = "late"
+policy = "peak_ewma"
+"""
 
 
 @pytest.fixture
