@@ -61,6 +61,8 @@ def simulate(
         path = find_scenario(scenario)
         text = _text(path)
         found = parse_scenario(text.encode(), file=str(path), folder=path.parent, only=policies)
+        if found.left_out:
+            click.echo(f"spear: not simulated, as it reaches outside: {', '.join(found.left_out)}", err=True)
         jobs = [Job(path, text, each.name, seed, requests) for each in found.variants]
         try:
             with _progress(len(jobs), requests or found.requests) as progress:

@@ -20,6 +20,8 @@ from ._scenario import Behaviour, Reload, Variant
 Table = dict[str, Any]
 _OWN: Final = frozenset({"name", "spear", "reloads"})
 _NOT_OF_A_ROUTE: Final = frozenset({"match", "origin"})
+_OUTSIDE: Final = ("redis", "filters", "decisions")
+_OUTSIDE_WITHIN: Final = {"routes": ("filter",), "mirrors": ("path",)}
 AS_WRITTEN: Final = "as configured"
 
 
@@ -96,6 +98,8 @@ def _variant(report: Report, configuration: Document, base: Table, values: Table
         return None
     patch = table(report, values, path, "spear")
     for_routes = {key: value for key, value in values.items() if key not in _OWN}
+    for key in left_out(with_routes(patch, for_routes)):
+        report.add(path, f"has {key}, which reaches outside and is not simulated")
     whole = with_routes(lay_over(base, patch), for_routes)
     config = _laid(report, configuration, whole, path)
     reloads = []
@@ -123,8 +127,34 @@ def _laid(report: Report, configuration: Document, data: Table, path: KeyPath) -
 
 def _config(configuration: Document, data: Table) -> Config:
     """As the file itself would be read, with another content and the lines of this one."""
-    copy = Document({"spear": data}, configuration.report.anew(), configuration.folder)
+    copy = Document({"spear": closed(data)}, configuration.report.anew(), configuration.folder)
     return read(copy, _AnyKey())
+
+
+def left_out(data: Table) -> tuple[str, ...]:
+    """What of a configuration would reach outside, where time is real: it is not simulated."""
+    found = [f"spear.{key}" for key in _OUTSIDE if key in data]
+    for key, inner in _OUTSIDE_WITHIN.items():
+        value = data.get(key)
+        tables_ = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
+        found += [f"spear.{key}.{each}" for each in inner if any(isinstance(t, dict) and each in t for t in tables_)]
+    return tuple(found)
+
+
+def closed(data: Table) -> Table:
+    """Without that."""
+    whole = {key: value for key, value in data.items() if key not in _OUTSIDE}
+    for key, inner in _OUTSIDE_WITHIN.items():
+        value = whole.get(key)
+        if isinstance(value, dict):
+            whole[key] = _without(value, inner)
+        elif isinstance(value, list):
+            whole[key] = [_without(each, inner) if isinstance(each, dict) else each for each in value]
+    return whole
+
+
+def _without(values: Table, keys: Iterable[str]) -> Table:
+    return {key: value for key, value in values.items() if key not in keys}
 
 
 def expand(plain: Table, behaviours: Iterable[Behaviour]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
@@ -36,17 +37,26 @@ Told = Callable[[int], None]
 
 
 class Drive:
-    """`sizes` holds what each request under way asks for, so that a modelled backend can look it up. `tell` is told now
-    and then how many have arrived."""
+    """`sizes` holds what each request under way asks for, so that a modelled backend can look it up, and the last
+    `keep` that have ended: a mirror asks later. `tell` is told now and then how many have arrived."""
 
     def __init__(
-        self, runtime: Runtime, traffic: Traffic, tally: Tally, sizes: dict[str, Size], tell: Told | None = None
+        self,
+        runtime: Runtime,
+        traffic: Traffic,
+        tally: Tally,
+        sizes: dict[str, Size],
+        tell: Told | None = None,
+        *,
+        keep: int = 0,
     ) -> None:
         self._runtime = runtime
         self._traffic = traffic
         self._tally = tally
         self._sizes = sizes
         self._tell = tell
+        self._keep = keep
+        self._ended_ids: deque[str] = deque()
         self._payloads: dict[int, ChatRequest] = {}
         self._timeout_ms = None if traffic.timeout is None else max(1, round(traffic.timeout * 1000))
 
@@ -77,7 +87,9 @@ class Drive:
                 self._tally.gone(arrival.at)
         finally:
             self._tally.reached += size.calls > 0
-            del self._sizes[request_id]
+            self._ended_ids.append(request_id)
+            if len(self._ended_ids) > self._keep:
+                del self._sizes[self._ended_ids.popleft()]
 
     async def _invoke(self, request: RequestEnvelope, arrival: Arrival) -> None:
         began = trio.current_time()

@@ -14,7 +14,7 @@ from typing import Any, Final
 from spear.config import Document, Report, Section, build, durations, only_known, parse, read_file, table, tables
 from spear.config import Path as KeyPath
 
-from ._compare import read_variants
+from ._compare import left_out, read_variants
 from ._distribution import MEASURES, NEEDS, Distribution
 from ._scenario import Behaviour, Burst, Errors, Event, Ramp, RateLimit, Scenario, Traffic
 
@@ -76,9 +76,11 @@ def _read(document: Document, name: str, only: Sequence[str] = ()) -> Scenario:
     assert scenario is not None
     scenario = scenario.model_copy(update={"behaviours": tuple(each for each in behaviours if each is not None)})
     compare = list(tables(report, top, path, "compare"))
-    variants = read_variants(document, _configuration(document, top), compare, scenario.behaviours, only)
+    configuration = _configuration(document, top)
+    variants = read_variants(document, configuration, compare, scenario.behaviours, only)
     report.raise_if_any()
-    return scenario.model_copy(update={"variants": variants})
+    outside = left_out(table(report, configuration.data, (), "spear"))
+    return scenario.model_copy(update={"variants": variants, "left_out": outside})
 
 
 def _configuration(document: Document, top: Table) -> Document:

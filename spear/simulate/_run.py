@@ -20,6 +20,7 @@ from ._tally import Tally
 from ._traffic import arrivals
 
 _FOR_EVER_S: Final = 1e8
+_KEPT_FOR_MIRRORS: Final = 65_536
 _COUNTS: Final = (
     "attempts",
     "fallbacks",
@@ -77,14 +78,15 @@ class _Run:
                 self.variant.config, seed=Random(f"{self.seed}:router").getrandbits(63), kinds=kinds
             ) as runtime:
                 await self._drive(runtime, sizes)
-                counts = runtime._desk.counts
-                router = {name: getattr(counts, name) for name in _COUNTS if hasattr(counts, name)}
+                router = router_counts(runtime)
             return {"name": self.variant.name, **self.tally.result(list(models.values()), router)}
         assert horizon.cancelled_caught
         raise NeverEnds(f"{self.variant.name}: nothing more happens, and requests still wait")
 
     async def _drive(self, runtime: Runtime, sizes: dict[str, Size]) -> None:
-        drive = Drive(runtime, self.scenario.traffic, self.tally, sizes, self.tell)
+        mirrored = any(getattr(route, "mirror", None) is not None for route in self.variant.config.routes)
+        keep = _KEPT_FOR_MIRRORS if mirrored else 0
+        drive = Drive(runtime, self.scenario.traffic, self.tally, sizes, self.tell, keep=keep)
         coming = arrivals(self.scenario.traffic, self.seed, requests=self.requests, duration=self.scenario.duration)
         async with trio.open_nursery() as nursery:
             for reload in self.variant.reloads:
@@ -95,6 +97,13 @@ class _Run:
     def _instances(self) -> list[Any]:
         configs: list[Config] = [self.variant.config, *(each.config for each in self.variant.reloads)]
         return [backend for config in configs for backend in config.backends]
+
+
+def router_counts(runtime: Runtime) -> dict[str, int]:
+    """What the router says that it did."""
+    state = next(node.state for node in runtime.snapshot().children if node.path.endswith("/router"))
+    found = {name: state.get(name) for name in _COUNTS}
+    return {name: count for name, count in found.items() if isinstance(count, int)}
 
 
 async def _reload(runtime: Runtime, reload: Reload) -> None:

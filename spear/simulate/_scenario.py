@@ -138,6 +138,8 @@ class Scenario(Section):
     traffic: Traffic
     behaviours: tuple[Behaviour, ...]
     variants: tuple[Variant, ...]
+    left_out: tuple[str, ...] = ()
+    """Settings of the configuration that reach outside and are not simulated."""
 
     def variant(self, name: str) -> Variant:
         return next(each for each in self.variants if each.name == name)

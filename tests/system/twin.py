@@ -13,6 +13,7 @@ import spear
 from spear.secrets import Secret
 from spear.simulate import Scenario, run_variant
 from spear.simulate._drive import Drive
+from spear.simulate._run import router_counts
 from spear.simulate._scenario import Behaviour
 from spear.simulate._tally import Tally
 from spear.simulate._traffic import arrivals
@@ -77,7 +78,7 @@ async def _real(scenario: Scenario, variant: str) -> dict[str, Any]:
             drive = Drive(runtime, scenario.traffic, tally, {})
             coming = arrivals(scenario.traffic, scenario.seed, requests=scenario.requests, duration=scenario.duration)
             await drive.run(coming, trio.current_time())
-            counts = {"attempts": runtime._desk.counts.attempts}
+            counts = router_counts(runtime)
     result = tally.result([], counts)
     shares = {each.name: {"share": tally.shares.get(each.name, 0) / tally.ok} for each in config.backends}
     return {**result, "backends": shares}

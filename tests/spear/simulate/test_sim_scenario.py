@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from spear.ir import ConfigError
 from spear.simulate import parse_scenario, read_scenario, shipped
+from spear.simulate._compare import closed, left_out
 from tests.spear.simulate.small import read, scenario, text
 
 
@@ -139,6 +141,24 @@ def test_only_some_variants_or_a_policy_by_its_name() -> None:
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="did you mean"):
         parse_scenario(written, file="s.toml", folder=Path(), only=("peak_emwa",))
+
+
+def test_what_reaches_outside_is_left_out_and_said(tmp_path: Path) -> None:
+    """A configuration may have it; a variant that asks for it is refused."""
+    outside = "redis = { url = 'redis://x' }\ndecisions = { path = 'd.jsonl' }\nmirrors = { path = 'm.jsonl' }\n"
+    routes = "[[spear.routes]]\nfilter = 'f'\npolicy = 'round_robin'\n[[spear.filters]]\nname = 'f'\n"
+    data = tomllib.loads(f"[spear]\n{outside}{routes}")["spear"]
+    assert left_out(data) == (
+        "spear.redis", "spear.filters", "spear.decisions", "spear.routes.filter", "spear.mirrors.path",
+    )  # fmt: skip
+    assert closed(data) == {"mirrors": {}, "routes": [{"policy": "round_robin"}]}
+    assert left_out(closed(data)) == ()
+    found = scenario(spear="redis = { url = 'redis://x' }\ndecisions = { path = 'd.jsonl' }")
+    assert found.left_out == ("spear.redis", "spear.decisions")
+    refused = problems(text(more=f"{COMPARE}\nname = 'v'\nspear = {{ decisions = {{ path = 'd' }} }}"))
+    assert [message for _, _, message in refused] == [
+        "has spear.decisions, which reaches outside and is not simulated"
+    ]  # fmt: skip
 
 
 def test_keys_need_no_environment() -> None:
