@@ -8,21 +8,23 @@ report, a line in the log and a count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
-from actors import ActorCrashed, ActorStopped, Ref
+from actors import ActorCrashed, ActorStopped, MailboxFull, Ref
 
+from ._mirrors import MirrorsNode, check_records_file
 from ._tree import CannotStart, Replace
 from .backends import Kind
-from .config import Config, GuestLimits, Origin, load_config
+from .config import Config, GuestLimits, Origin, RouterLimits, load_config
+from .filters import OpenFilters, SweepFilters
 from .ir import ConfigError, Problem
-from .router import Desk, Instance, Succession, build_generation, succeed
+from .router import Desk, Generation, Instance, Succession, build_generation, succeed
 from .secrets import Redactor
 from .telemetry import Counters, get_logger, redacting
 
@@ -74,9 +76,15 @@ class ReloadReport:
 
 
 class Reloader:
-    """Belongs to one runtime. `backends` is set once these have started."""
+    """Belongs to one runtime. `backends`, `mirrors`, `filters` and `start_writer` are set once these have started."""
 
     backends: Ref[Replace]
+    mirrors: MirrorsNode
+    filters: Ref[OpenFilters | SweepFilters] | None = None
+    """The owner of external filters, where there have been any."""
+    start_filters: Callable[[], Awaitable[Ref[OpenFilters | SweepFilters]]]
+    start_writer: Callable[[], Awaitable[None]]
+    """Of decisions; does nothing where it runs."""
 
     def __init__(
         self, source: Source, config: Config, desk: Desk, counters: Counters, find_kind: Callable[[str], Kind]
@@ -133,6 +141,7 @@ class Reloader:
         try:
             succession = succeed(old, build_generation(config, find_kind=self._find_kind))
             announced.leaving = succession.leaving
+            await self._prepare(succession.generation)
             await self.backends.ask(Replace(succession))
         except CannotStart as error:
             raise CannotStart(Redactor(config.secrets)(str(error))) from None
@@ -143,7 +152,25 @@ class Reloader:
             else:
                 self._announced.sweep()
                 self._number.set(self._desk.generation.number)
+            self._sweep_filters()
         return self._done(old.config, succession)
+
+    async def _prepare(self, generation: Generation) -> None:
+        """What a generation needs beside its backends; what is not used then is closed or idle."""
+        await check_records_file(generation.config)
+        await self.mirrors.prepare(generation.config)
+        if generation.config.decisions.path is not None:
+            await self.start_writer()
+        if generation.filters:
+            self.filters = self.filters or await self.start_filters()
+            await self.filters.ask(OpenFilters(generation))
+
+    def _sweep_filters(self) -> None:
+        """Close what is not used, be it of the old generation or of one that never came to hold."""
+        if self.filters is None:
+            return
+        with suppress(ActorStopped, MailboxFull):  # then nobody is asked any more; or it has that to do already
+            self.filters.tell_nowait(SweepFilters())
 
     def _done(self, before: Config, succession: Succession) -> ReloadReport:
         config = succession.generation.config
@@ -154,28 +181,13 @@ class Reloader:
             adjusted=tuple(each.name for each, _ in succession.adjusted),
             removed=succession.removed,
             unchanged=_names(succession.unchanged),
-            settings=tuple(
-                key
-                for key in Config.model_fields
-                if key not in _NO_SETTINGS and _bare(getattr(before, key)) != _bare(getattr(config, key))
+            settings=changed_settings(before, config),
+            not_applied=(
+                *not_applied(self._router, self.guests, self._tracing, config),
+                *self.mirrors.not_applied(config),
             ),
-            not_applied=tuple(self._not_applied(config)),
             warnings=config.warnings,
         )
-
-    def _not_applied(self, config: Config) -> Iterator[str]:
-        """Compared with what it was started with, not with what was loaded last."""
-        for section, keys, started, wanted in (
-            ("router", _FIXED_ROUTER, self._router, config.router),
-            ("guests", _FIXED_GUESTS, self.guests, config.guests),
-        ):
-            for key in keys if started is not None else ():
-                now, new = getattr(started, key), getattr(wanted, key)
-                if now != new:
-                    yield f"{section}.{key} stays {now} until the next start, which makes it {new}"
-
-        if config.tracing != self._tracing:
-            yield f"tracing stays {str(self._tracing).lower()} until the next start"
 
     def _failed(self, error: str, problems: tuple[Problem, ...] = ()) -> ReloadReport:
         return ReloadReport(generation=self._desk.generation.number, error=error, problems=problems)
@@ -235,6 +247,30 @@ class _Announced:
         for each in self._all:
             each.block.close()
         self._all.clear()
+
+
+def changed_settings(before: Config, after: Config) -> tuple[str, ...]:
+    """The sections, other than backends and credentials, that differ."""
+    return tuple(
+        key
+        for key in Config.model_fields
+        if key not in _NO_SETTINGS and _bare(getattr(before, key)) != _bare(getattr(after, key))
+    )
+
+
+def not_applied(router: RouterLimits, guests: GuestLimits | None, tracing: bool, config: Config) -> Iterator[str]:
+    """What holds from the next start on only; compared with what this one was started with, not with what was loaded
+    last."""
+    for section, keys, started, wanted in (
+        ("router", _FIXED_ROUTER, router, config.router),
+        ("guests", _FIXED_GUESTS, guests, config.guests),
+    ):
+        for key in keys if started is not None else ():
+            now, new = getattr(started, key), getattr(wanted, key)
+            if now != new:
+                yield f"{section}.{key} stays {now} until the next start, which makes it {new}"
+    if config.tracing != tracing:
+        yield f"tracing stays {str(tracing).lower()} until the next start"
 
 
 def _names(instances: tuple[Instance, ...]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Never
 
 import trio
 from pydantic import JsonValue
@@ -30,12 +30,14 @@ from actors import (
 
 from ._extras import need
 from ._guest_chat import GuestChat
+from ._mirrors import MirrorsNode, check_records_file
 from ._reload import Reloader, ReloadReport, Source
 from ._tree import Backends, Executions, RunGuest
 from ._watch import Look, Watcher, look_now, watched
 from .backends import Kind, canonical_kind, find_kind
 from .config import Config, default_config, load_config
 from .config import TaskConfig as Task  # its public name
+from .filters import FilterFunction, Filters
 from .ir import (
     ChatResult,
     Completed,
@@ -51,7 +53,18 @@ from .ir import (
     make_error,
 )
 from .normalize import request_from_openai, with_requirements
-from .router import Desk, Explanation, Instance, RouterMessage, build_generation, failed_response, router_spec
+from .router import (
+    Decisions,
+    DecisionWriter,
+    Desk,
+    Explanation,
+    Instance,
+    RouterMessage,
+    build_generation,
+    failed_response,
+    flush_decisions,
+    router_spec,
+)
 from .router import invoke as ask_router
 from .router import stream as stream_from_router
 from .telemetry import ActorCounters, Counters, RequestCounters
@@ -243,6 +256,17 @@ class Runtime:
         """How `request` would be routed now, and why. Sends nothing, changes nothing, never waits."""
         return self._desk.explain(with_requirements(_envelope(request)))
 
+    def decisions(self) -> list[dict[str, Any]]:
+        """The latest recorded decisions, at most 1000, the oldest first, as they stand in the file: records of kind
+        "decision", and before the first of each generation one of kind "generation". Never waits."""
+        return self._desk.decisions.records()
+
+    def mirrors(self) -> list[dict[str, Any]]:
+        """The latest records of mirrored requests, the oldest first, as `spear mirror report` reads them; at most
+        `mirrors.keep`. Never waits."""
+        mirroring = self._desk.mirroring
+        return [] if mirroring is None else [each.model_dump(exclude_none=True) for each in mirroring.records]
+
     def backends(self) -> list[dict[str, Any]]:
         """Every configured instance with its state: "running", or why it is not usable. No addresses, no keys."""
         rows = [
@@ -343,6 +367,7 @@ async def open_runtime(
     observer: Observer | None = None,
     seed: int | None = None,
     kinds: Mapping[str, Kind] | None = None,
+    filters: Mapping[str, FilterFunction] | None = None,
     watch: bool = False,
 ) -> AsyncIterator[Runtime]:
     """Start everything that `config` names; when the block is left, all of it has gone.
@@ -357,6 +382,8 @@ async def open_runtime(
         seed: makes the router's choices repeatable.
         kinds: kinds of backends by name, looked at before all others: one's own without an installed entry point, or
             fakes in tests (`spear.testing`).
+        filters: the functions of the configuration's filters of kind `python`, by name: from the question, a mapping,
+            to what the filter says, a mapping or None. An `async def` runs in the request's task, others in a thread.
         watch: look at the file, and at the files of its keys, every second, and reload when one has changed. What goes
             wrong then is in the log and in the counters. Needs a path.
 
@@ -375,23 +402,60 @@ async def open_runtime(
         loaded = load_config(source)  # again: what changes after the look is seen as a change
     find = _finder(kinds or {})
     desk = Desk(build_generation(loaded, find_kind=find), rng=Random(seed) if seed is not None else None)
+    await check_records_file(loaded)
+    _check_functions(filters or {}, loaded)
     counters = Counters()
     counting = ActorCounters(counters, _actor_label)
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
-        async with open_supervisor(
-            name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
-        ) as supervisor:
+        async with (
+            _flushed(desk.decisions),
+            open_supervisor(
+                name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
+            ) as supervisor,
+        ):
             runtime = Runtime(desk, supervisor, counters, observer, reloader)
+            reloader.start_writer = partial(_start_writer, desk, supervisor, [])
+            if loaded.decisions.path is not None:  # before the router, so that it outlives that
+                await reloader.start_writer()
+            owner = Spec(name="filters", factory=lambda: Filters(desk, filters or {}))
             backends = Spec(name="backends", factory=lambda: Backends(desk, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
             try:
+                reloader.start_filters = partial(supervisor.start, owner)
+                if loaded.filters:  # before the router, so that it outlives that
+                    reloader.filters = await reloader.start_filters()
                 reloader.backends = await supervisor.start(backends)
             except StartFailed as failed:
                 raise failed.__cause__ or failed from None
             runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
+            reloader.mirrors = MirrorsNode(desk, supervisor, counters)
+            await reloader.mirrors.prepare(loaded)
             if watch and isinstance(source, Path):
                 watcher = partial(Watcher, source, lambda: runtime.config, runtime.reload, seen)
                 await supervisor.start(Spec(name="watch", factory=watcher))
             yield runtime
+
+
+@asynccontextmanager
+async def _flushed(decisions: Decisions) -> AsyncIterator[None]:
+    """Afterwards everything that was recorded is written, where it is to be and can be within three seconds."""
+    try:
+        yield
+    finally:
+        await flush_decisions(decisions)
+
+
+async def _start_writer(desk: Desk, supervisor: Supervisor, started: list[Ref[Never]]) -> None:
+    """With the first configuration that names a file for decisions; it then stays."""
+    if not started:
+        spec: Spec[Never] = Spec(name="decisions", factory=partial(DecisionWriter, desk.decisions))
+        started.append(await supervisor.start(spec))
+
+
+def _check_functions(filters: Mapping[str, FilterFunction], config: Config) -> None:
+    known = {each.name for each in config.filters if each.kind == "python"}
+    for name in filters.keys() - known:
+        there = ", ".join(sorted(known)) or "none"
+        raise ValueError(f"filters: the configuration has no filter {name!r} of kind python; there are: {there}")
 
 
 def _source(config: Config | Path | str | Mapping[str, Any]) -> Source:

@@ -26,6 +26,7 @@ from . import _runtime
 from ._reload import ReloadReport
 from .backends import Kind
 from .config import Config
+from .filters import FilterFunction
 from .ir import RequestEnvelope, ResponseEnvelope, StreamEvent
 from .router import Explanation
 from .telemetry import Counters
@@ -128,9 +129,17 @@ class BlockingRuntime:
         """As `Runtime.explain`."""
         return self._look(lambda: self._runtime.explain(request))
 
+    def decisions(self) -> list[dict[str, Any]]:
+        """As `Runtime.decisions`."""
+        return self._look(self._runtime.decisions)
+
     def backends(self) -> list[dict[str, Any]]:
         """As `Runtime.backends`."""
         return self._look(self._runtime.backends)
+
+    def mirrors(self) -> list[dict[str, Any]]:
+        """As `Runtime.mirrors`."""
+        return self._look(self._runtime.mirrors)
 
     def capabilities(self) -> dict[str, Any]:
         """As `Runtime.capabilities`."""
@@ -220,6 +229,7 @@ def open_runtime(
     observer: _runtime.Observer | None = None,
     seed: int | None = None,
     kinds: Mapping[str, Kind] | None = None,
+    filters: Mapping[str, FilterFunction] | None = None,
     watch: bool = False,
 ) -> Iterator[BlockingRuntime]:
     """Open a runtime in a thread of its own; the arguments and errors are those of `spear.open_runtime`.
@@ -240,7 +250,13 @@ def open_runtime(
         with scope:
             async with (
                 _runtime.open_runtime(
-                    config, instruments=instruments, observer=observer, seed=seed, kinds=kinds, watch=watch
+                    config,
+                    instruments=instruments,
+                    observer=observer,
+                    seed=seed,
+                    kinds=kinds,
+                    filters=filters,
+                    watch=watch,
                 ) as runtime,
                 trio.open_nursery() as nursery,
             ):

@@ -1,4 +1,4 @@
-"""spear config check, init."""
+"""spear config check, diff, init."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from spear.config import FILE_NAME, Config, Route, default_config, find_config, load_config
 from spear.ir import ConfigError, Problem
 
+from ._config_diff import diff
 from ._output import config_option, json_option, print_json, table
 from ._signals import EXIT_USAGE
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def config() -> None:
-    """Check a configuration, or write a first one."""
+    """Check a configuration, compare two, or write a first one."""
 
 
 @config.command()
@@ -72,6 +73,9 @@ def init(context: click.Context, force: bool) -> None:
     click.echo(f'Wrote {FILE_NAME}. Try: spear config check, then: spear chat "hello"')
 
 
+config.add_command(diff)
+
+
 def _name(found: Path | None) -> str | None:
     return str(found) if found is not None else None
 
@@ -93,10 +97,11 @@ def _print(found: Path | None, loaded: Config, generation: Generation) -> None:
                 each.match.model_class or "any",
                 each.policy or "-",
                 ", ".join(each.fallback) or "-",
+                f"{each.mirror.percent:g} % to {each.mirror.to}" if each.mirror else "-",
             )
             for each in loaded.routes
         ]
-        click.echo("\n" + table(("route: operation", "class", "policy", "fallback"), routes))
+        click.echo("\n" + table(("route: operation", "class", "policy", "fallback", "mirror"), routes))
     if loaded.tasks:
         tasks = [
             (
@@ -169,8 +174,10 @@ def _route(route: Route) -> dict[str, Any]:
         "hash_key": None if route.hash_key is None else list(route.hash_key),
         "load_bound": route.load_bound,
         "hedge": None if route.hedge is None else route.hedge.model_dump(),
+        "continuation": route.continuation,
         "allow_policies": list(route.allow_policies),
         "fallback": list(route.fallback),
+        "mirror": None if route.mirror is None else route.mirror.model_dump(),
         "line": route.origin.line,
     }
 

@@ -5,9 +5,11 @@ _positions        where each key of a TOML document stands
 _report           problems and warnings: their place and their words
 _read             from a file or a mapping to plain values
 _sections         from a plain table to a section of the model
+_urls             addresses
 _credentials      reading keys from variables and files
 _hedge            the hedge of a route
 _references       names used twice, names that nothing has
+_filters          external filters
 _later            settings that this version does not have
 _spear            the layout `[spear]`
 _spearlet         the layout `[spearlet.llm]`, with _spearlet_extras
@@ -24,11 +26,16 @@ from ._load import find_config as find_config
 from ._load import load_config as load_config
 from ._model import Config as Config
 from ._model import Credential as Credential
+from ._model import DecisionsConfig as DecisionsConfig
+from ._model import FilterConfig as FilterConfig
+from ._model import FilterContent as FilterContent
 from ._model import GuestLimits as GuestLimits
 from ._model import HealthConfig as HealthConfig
 from ._model import Hedge as Hedge
 from ._model import InstanceConfig as InstanceConfig
 from ._model import LogConfig as LogConfig
+from ._model import Mirror as Mirror
+from ._model import MirrorLimits as MirrorLimits
 from ._model import Origin as Origin
 from ._model import Price as Price
 from ._model import RetryConfig as RetryConfig

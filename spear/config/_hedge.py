@@ -1,4 +1,4 @@
-"""The `hedge` of a route: what TOML writes otherwise than the model holds it, and where it would do nothing."""
+"""`hedge` and `continuation` of a route: where they do nothing, and what TOML writes otherwise."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ from ._sections import DURATION_FORM, Table, durations, keys_of, only_known
 NEVER_HEDGED: Final = frozenset({Operation.IMAGE_GENERATION, Operation.REALTIME_VOICE})
 """Operations whose calls cost too much, or hold a session, to be made twice."""
 _PERCENTILE: Final = re.compile(r"p[0-9]{1,2}(\.[0-9]{1,3})?")
+
+
+def check_continuation(report: Report, values: Table, path: Path) -> None:
+    match = values.get("match")
+    operation = match.get("operation") if isinstance(match, dict) else None
+    if "continuation" in values and operation not in {None, Operation.CHAT_COMPLETIONS.value}:
+        report.add((*path, "continuation"), "does nothing here: only chats are continued; take it out")
 
 
 def hedge_of(report: Report, values: Table, path: Path) -> Table:

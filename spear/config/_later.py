@@ -7,7 +7,7 @@ from typing import Final
 
 TOP: Final = frozenset(
     {
-        "decisions", "hedge", "mirror", "probe", "limits", "budgets", "redis", "filter", "simulate",
+        "hedge", "probe", "limits", "budgets", "redis", "simulate",
     }
 )  # fmt: skip
 BACKEND: Final = frozenset(
@@ -20,7 +20,7 @@ LIMITS: Final = frozenset({"rpm", "tpm", "rpd", "tpd", "input_tpm", "output_tpm"
 CREDENTIAL: Final = frozenset({"limits", "rpm", "tpm", "weight", "budget"})
 ROUTE: Final = frozenset(
     {
-        "mirror", "continuation", "on_exhausted", "max_attempts", "retry", "filter", "budget", "limits",
+        "on_exhausted", "max_attempts", "retry", "budget", "limits",
     }
 )  # fmt: skip
 TASK: Final = frozenset({"budget", "limits", "policy"})

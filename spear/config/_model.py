@@ -7,6 +7,7 @@ judge (does the kind exist, can it do that operation) is checked when the regist
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -111,6 +112,34 @@ class SkippedInstance(Section):
     origin: Origin = Origin()
 
 
+class FilterContent(Section):
+    """How much of what a request says a filter gets to see."""
+
+    max_bytes: Annotated[int, Field(ge=1, le=1_048_576)] = 4096
+
+
+class FilterConfig(Section):
+    """An external filter: asked before a backend is chosen, where a route names it."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    kind: Literal["http", "wasm", "python"]
+    url: Secret | None = None
+    path: str | None = None
+    """Of a WebAssembly module."""
+    credential: str | None = None
+    hosting: Hosting = Hosting.REMOTE
+    allow_plaintext: bool = False
+    timeout: Annotated[float, Field(gt=0, le=60)] = 0.05
+    on_error: Literal["open", "closed"] = "open"
+    """What becomes of a request whose filter failed: it goes on, or it is refused."""
+    content: FilterContent | None = None
+    max_reweight: Annotated[float, Field(ge=1, le=1000)] = 10.0
+    """How many times its configured weight an instance may be given."""
+    max_inflight: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Calls at a time; more wait, within their timeout."""
+    origin: Origin = Origin()
+
+
 class RouteMatch(Section):
     """An absent key matches all."""
 
@@ -129,6 +158,14 @@ class Hedge(Section):
     """How long is long: seconds, or a percentile of what the instance takes. None = by `max_extra_load`."""
 
 
+class Mirror(Section):
+    """Send a part of a route's requests once more, to the backend `to`. With `compare`, a record of each is kept."""
+
+    to: Annotated[str, Field(min_length=1, max_length=128)]
+    percent: Annotated[float, Field(ge=0, le=100)]
+    compare: bool = True
+
+
 class Route(Section):
     """First match wins. `fallback` names model classes tried, in order, when the requested one has no candidate
     left."""
@@ -137,6 +174,8 @@ class Route(Section):
     policy: PolicyName | None = None
     allow_policies: tuple[PolicyName, ...] = ()
     fallback: tuple[str, ...] = ()
+    filter: str | None = None
+    """The external filter that is asked first."""
     within_level: PolicyName | None = None
     """For `priority`: the policy that orders the instances of one level."""
     spill: Literal["strict", "proportional"] | None = None
@@ -148,6 +187,9 @@ class Route(Section):
     load_bound: Annotated[float, Field(gt=1, le=100)] | None = None
     """For `consistent_hash`: how many times its share of what is running an instance may have."""
     hedge: Hedge | None = None
+    continuation: Literal["prefill"] | None = None
+    """For chat streams that break off after they have begun."""
+    mirror: Mirror | None = None
     origin: Origin = Origin()
 
 
@@ -205,6 +247,41 @@ class RetryConfig(Section):
     throttle_tokens: Annotated[int, Field(ge=1)] = 10
 
 
+class MirrorLimits(Section):
+    """What all mirrors together may do, and what is kept of them."""
+
+    max_inflight: Annotated[int, Field(ge=1, le=10_000)] = 8
+    max_waiting: Annotated[int, Field(ge=0, le=10_000)] = 32
+    timeout_s: Seconds = 120.0
+    """Of one mirrored request, the wait for its primary included."""
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 60
+    max_cost_per_hour: Annotated[float, Field(gt=0)] | None = None
+    max_payload_bytes: Annotated[int, Field(ge=1)] = 1_048_576
+    """Larger requests are not mirrored."""
+    path: Path | None = None
+    """The file of records; None = only in memory."""
+    max_bytes: Annotated[int, Field(ge=4096)] = 67_108_864
+    files: Annotated[int, Field(ge=1, le=100)] = 4
+    keep: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
+    """The latest records in memory."""
+    content: bool = False
+    """Keep the beginning of prompts and answers in the records."""
+    content_chars: Annotated[int, Field(ge=1, le=100_000)] = 500
+
+
+class DecisionsConfig(Section):
+    """Which of the router's decisions are recorded, and where. Those of failed requests always are."""
+
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """None = only the latest ones are kept, in memory."""
+    sample: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The share of requests whose decisions are recorded whatever becomes of them."""
+    max_bytes: Annotated[int, Field(ge=65_536)] = 67_108_864
+    """Of one file."""
+    files: Annotated[int, Field(ge=1, le=1000)] = 4
+    """The one that is written, and those it was before."""
+
+
 class GuestLimits(Section):
     """Bounds of guest executions."""
 
@@ -245,10 +322,13 @@ class Config(Section):
     backends: tuple[InstanceConfig, ...] = ()
     skipped: tuple[SkippedInstance, ...] = ()
     routes: tuple[Route, ...] = ()
+    filters: tuple[FilterConfig, ...] = ()
     tasks: tuple[TaskConfig, ...] = ()
     router: RouterLimits = RouterLimits()
     health: HealthConfig = HealthConfig()
     retries: RetryConfig = RetryConfig()
+    mirrors: MirrorLimits = MirrorLimits()
+    decisions: DecisionsConfig = DecisionsConfig()
     guests: GuestLimits = GuestLimits()
     log: LogConfig = LogConfig()
     warnings: tuple[str, ...] = ()
@@ -259,4 +339,5 @@ class Config(Section):
         """Every secret that this configuration holds: what must not appear in a log or an error."""
         keys = (credential.value for credential in self.credentials)
         addresses = (backend.base_url for backend in self.backends)
-        return tuple(secret for secret in (*keys, *addresses) if secret)
+        urls = (each.url for each in self.filters)
+        return tuple(secret for secret in (*keys, *addresses, *urls) if secret)

@@ -13,7 +13,7 @@ from ._sections import Table
 
 def check_references(report: Report, top: Table, sections: Mapping[str, Any]) -> None:
     """Names that are used twice, or that nothing has."""
-    for key, field in (("credentials", "name"), ("backends", "name"), ("tasks", "id")):
+    for key, field in (("credentials", "name"), ("backends", "name"), ("filters", "name"), ("tasks", "id")):
         _unique(report, top, key, field)
     credentials = _written(top, "credentials", "name")
     backends = _written(top, "backends", "name")
@@ -21,8 +21,29 @@ def check_references(report: Report, top: Table, sections: Mapping[str, Any]) ->
         _known_names(report, item.get("credentials"), (*at, "credentials"), credentials, "[[spear.credentials]]")
     for at, item in _tables_of(top, "tasks"):
         _known_names(report, item.get("allow_backends"), (*at, "allow_backends"), backends, "[[spear.backends]]")
+    for at, item in _tables_of(top, "routes"):
+        mirror = item.get("mirror")
+        if isinstance(mirror, dict) and "to" in mirror:
+            _known_names(report, [mirror["to"]], (*at, "mirror"), backends, "[[spear.backends]]", key="to")
+    _filters(report, top, credentials)
     _models(report, top, sections)
     _unreachable(report, sections["routes"])
+
+
+def _filters(report: Report, top: Table, credentials: Collection[str]) -> None:
+    known = _written(top, "filters", "name")
+    used = _written(top, "routes", "filter")
+    for at, item in _tables_of(top, "routes"):
+        if isinstance(item.get("filter"), str) and item["filter"] not in known:
+            hint = did_you_mean(item["filter"], known, otherwise="there are:") or "; there is none"
+            report.add((*at, "filter"), f"is not among [[spear.filters]]{hint}")
+    for at, item in _tables_of(top, "filters"):
+        name = item.get("credential")
+        if isinstance(name, str) and name not in credentials:
+            hint = did_you_mean(name, credentials, otherwise="there are:") or "; there is none"
+            report.add((*at, "credential"), f"is not among [[spear.credentials]]{hint}")
+        if isinstance(item.get("name"), str) and item["name"] not in used:
+            report.warn(at, "has no effect: no route names this filter")
 
 
 def _models(report: Report, top: Table, sections: Mapping[str, Any]) -> None:
@@ -64,11 +85,14 @@ def _unique(report: Report, top: Table, key: str, field: str) -> None:
             report.add((*at, field), f"is the {field} of {first} already; each needs its own")
 
 
-def _known_names(report: Report, names: object, path: Path, known: Collection[str], where: str) -> None:
+def _known_names(
+    report: Report, names: object, path: Path, known: Collection[str], where: str, *, key: str = ""
+) -> None:
+    """`names` stand in a list under `path`; with `key`, one stands there under that key."""
     for index, name in enumerate(names if isinstance(names, list) else ()):
         if isinstance(name, str) and name not in known:
             hint = did_you_mean(name, known, otherwise="there are:") or "; there is none"
-            report.add((*path, index), f"is not among {where}{hint}")
+            report.add((*path, key or index), f"is not among {where}{hint}")
 
 
 def _tables_of(top: Table, key: str) -> list[tuple[Path, Table]]:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from spear.ir import Limits
-from spear.secrets import Secret
 
 from . import _later
 from ._credentials import UnusableCredential, from_environment, from_file, is_variable_name
-from ._hedge import hedge_of
+from ._filters import filter_of
+from ._hedge import check_continuation, hedge_of
 from ._model import (
     Config,
     Credential,
+    DecisionsConfig,
     GuestLimits,
     HealthConfig,
     InstanceConfig,
     LogConfig,
+    Mirror,
+    MirrorLimits,
     Price,
     RetryConfig,
     Route,
@@ -32,6 +34,7 @@ from ._read import Document, describe
 from ._references import check_references
 from ._report import Report, did_you_mean
 from ._sections import Table, build, durations, keys_of, only_known, table, tables
+from ._urls import checked_url
 
 POLICIES: Final = frozenset(
     {
@@ -66,16 +69,21 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
     top = only_known(report, top, path, known, _later.TOP)
     backends = [_backend(report, item, at) for at, item in tables(report, top, path, "backends")]
     used = {name for backend in backends if backend for name in backend.credentials}
+    filters = [filter_of(report, item, at, document.folder) for at, item in tables(report, top, path, "filters")]
+    used |= {each.credential for each in filters if each and each.credential is not None}
     sections: Table = {
         "router": _limits(report, RouterLimits, top, "router", ("default_timeout_s",)),
         "health": _limits(report, HealthConfig, top, "health", _HEALTH_DURATIONS, zero=("slow_start_s", "max_wait_s")),
         "retries": _limits(report, RetryConfig, top, "retries", _RETRY_DURATIONS),
+        "mirrors": _mirrors(report, top, document),
+        "decisions": _decisions(report, top, document),
         "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
         "log": _limits(report, LogConfig, top, "log"),
         "credentials": [
             _credential(report, *each, document, environ, used) for each in _items(report, top, "credentials")
         ],
         "routes": [_route(report, *each) for each in _items(report, top, "routes")],
+        "filters": filters,
         "tasks": [_task(report, *each) for each in _items(report, top, "tasks")],
         "backends": backends,
     }
@@ -108,6 +116,31 @@ def _limits(
     if model is GuestLimits and values.get("timeout_s") == 0:
         values["timeout_s"] = None
     return build(report, model, values, path)
+
+
+def _mirrors(report: Report, top: Table, document: Document) -> Any:
+    """A relative path is relative to the folder of the configuration."""
+    path = ("spear", "mirrors")
+    values = table(report, top, ("spear",), "mirrors")
+    name = values.get("path")
+    if isinstance(name, str):
+        if not name.strip() or "\0" in name:
+            report.add((*path, "path"), 'is empty or no path; expected the name of a file, such as "mirrors.jsonl"')
+            values = {key: value for key, value in values.items() if key != "path"}
+        else:
+            values = {**values, "path": str(document.folder / name)}
+    return _limits(report, MirrorLimits, {**top, "mirrors": values}, "mirrors", ("timeout_s",))
+
+
+def _decisions(report: Report, top: Table, document: Document) -> DecisionsConfig | None:
+    """A relative path is relative to the file that names it."""
+    section: DecisionsConfig | None = _limits(report, DecisionsConfig, top, "decisions")
+    if section is None or section.path is None:
+        return section
+    path = (document.folder / section.path).absolute()
+    if "\0" in section.path or path.is_dir() or not path.parent.is_dir():
+        report.add(("spear", "decisions", "path"), "is no place for a file; expected a file in a folder that exists")
+    return section.model_copy(update={"path": str(path)})
 
 
 def _check_order(report: Report, section: object, path: Path, low: str, high: str) -> None:
@@ -178,27 +211,6 @@ def _backend(report: Report, values: Table, path: Path) -> InstanceConfig | None
     )
 
 
-def checked_url(report: Report, value: object, path: Path) -> Secret | None:
-    """The address as a secret. Whether it may be used is for the egress policy to say; here it has to be one."""
-    text = value.reveal() if isinstance(value, Secret) else value
-    problem = ""
-    if not isinstance(text, str):
-        problem = describe(text)
-    elif not text.isprintable() or " " in text or not text:
-        problem = "empty" if not text else "a string with blanks or control characters"
-    else:
-        try:
-            parts = urlsplit(text)
-            parts.port  # noqa: B018 -- raises on a port that is none
-            problem = "" if parts.scheme else "a string without a scheme"
-        except ValueError:
-            problem = "not a URL"
-    if problem:
-        report.add(path, f'is {problem}; expected a URL such as "https://host/v1" (what stands there is not shown)')
-        return None
-    return Secret(str(text))
-
-
 def no_secrets(report: Report, options: Mapping[str, Any], path: Path) -> None:
     """Options are shown in explanations, so that no key may stand in them."""
     for key, value in options.items():
@@ -212,6 +224,8 @@ def _route(report: Report, path: Path, values: Table) -> Route | None:
     values = only_known(report, values, path, keys_of(Route), _later.ROUTE)
     if isinstance(values.get("match"), dict):
         values["match"] = only_known(report, values["match"], (*path, "match"), keys_of(RouteMatch))
+    if isinstance(values.get("mirror"), dict):
+        values["mirror"] = only_known(report, values["mirror"], (*path, "mirror"), keys_of(Mirror))
     for key in ("policy", "within_level"):
         _policy(report, values, path, key)
     if isinstance(values.get("allow_policies"), list):
@@ -220,6 +234,7 @@ def _route(report: Report, path: Path, values: Table) -> Route | None:
     for key in ("allow_policies", "fallback", "hash_key"):
         _not_empty(report, values, path, key)
     _options(report, values, path)
+    check_continuation(report, values, path)
     values = hedge_of(report, values, path)
     values = durations(report, values, path, ("tau",))
     route = build(report, Route, values, path)

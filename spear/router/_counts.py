@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping
 from spear.ir import ErrorCode
 
 from ._instance import Instance
+from ._verdict import Verdict
 
 
 class Counts:
     __slots__ = (
-        "attempts", "cancelled", "connect_retries", "errors", "fallbacks", "hedges", "hedges_denied", "hedges_won",
-        "ok", "panics", "refused", "requests", "retries", "retries_denied", "superseded", "waited",
+        "ailing", "attempts", "cancelled", "connect_retries", "continued", "errors", "fallbacks", "filter_failures",
+        "filter_rejections", "filtered", "hedges", "hedges_denied", "hedges_won", "ok", "panics", "refused", "requests",
+        "retries", "retries_denied", "superseded", "waited",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -21,10 +23,25 @@ class Counts:
         self.attempts = self.fallbacks = self.connect_retries = self.refused = 0
         self.retries = self.retries_denied = self.waited = self.panics = 0
         self.hedges = self.hedges_won = self.hedges_denied = self.superseded = 0
+        self.continued = 0
+        self.filtered = self.filter_failures = self.filter_rejections = 0
+        self.ailing: set[str] = set()
         self.errors: Counter[str] = Counter()
 
     def failed(self, code: ErrorCode) -> None:
         self.errors[code.value] += 1
+
+    def heard(self, verdict: Verdict) -> bool:
+        """Whether its filter has failed now and had not the last time."""
+        news = bool(verdict.failed) and verdict.filter not in self.ailing
+        if verdict.failed:
+            self.ailing.add(verdict.filter)
+        else:
+            self.ailing.discard(verdict.filter)
+        self.filtered += 1
+        self.filter_failures += bool(verdict.failed)
+        self.filter_rejections += verdict.rejected is not None
+        return news
 
     @property
     def active(self) -> int:
@@ -35,7 +52,8 @@ class Counts:
         """`requests` = ok + errors + cancelled + those still under way. `refused`: full mailboxes that were met.
         `retries`: sends to the same instance again; `waited`: requests that waited for a recovery.
         `hedges`: second attempts beside a late one; `hedges_denied`: for want of tokens or budget; `superseded`:
-        attempts that were ended because another one had won."""
+        attempts that were ended because another one had won. `continued`: attempts for the rest of a stream
+        that broke off. `filtered`: external filters that were asked, with those that failed and those that rejected."""
         return {
             "requests": self.requests,
             "ok": self.ok,
@@ -46,6 +64,7 @@ class Counts:
             "connect_retries": self.connect_retries,
             "retries": self.retries,
             "retries_denied": self.retries_denied,
+            "continued": self.continued,
             "hedges": self.hedges,
             "hedges_won": self.hedges_won,
             "hedges_denied": self.hedges_denied,
@@ -53,6 +72,9 @@ class Counts:
             "refused": self.refused,
             "waited": self.waited,
             "panics": self.panics,
+            "filtered": self.filtered,
+            "filter_failures": self.filter_failures,
+            "filter_rejections": self.filter_rejections,
             "instances": {each.name: _observe(each, now) for each in instances},
         }
 

@@ -9,7 +9,8 @@ panics or fails, as configured. It ends exactly once, as ok, failed or cancelled
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -31,9 +32,11 @@ from spear.ir import (
 from spear.telemetry import get_logger
 
 from ._again import Again
+from ._continuation import CONTINUED
 from ._decide import RETRY_HINT_MS, Plan
 from ._desk import Desk, jitter_of
-from ._facts import facts_of
+from ._external import Consult
+from ._facts import Facts, facts_of
 from ._failures import Fault
 from ._hedge import fraction_of, quota_mates
 from ._instance import Instance
@@ -42,6 +45,11 @@ from ._leg import Leg, Outcome, Pause
 from ._respond import backend_info, failed_response, ok_response, send_model
 from ._routes import find_route
 from ._usage import settle_usage
+from ._verdict import Verdict
+from .record import Ending, Trail
+
+if TYPE_CHECKING:
+    from .mirrors import Mirroring, Primary
 
 _log = get_logger("spear.router")
 _attempt = trusted(Attempt)
@@ -55,7 +63,8 @@ class Course:
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_plan", "_retried", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk", "generation", "request",
+        "_plan", "_primary", "_rest", "_retried", "_sampled", "_trail", "_tried", "_upstream", "_verdicts", "arrived",
+        "attempts", "deadline", "desk", "generation", "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
@@ -81,13 +90,18 @@ class Course:
         self._give_up: float | None = None  # when it has waited long enough for somebody's recovery
         self._hint_ms: int | None = None
         self._out: set[Leg] = set()
+        self._rest = False  # what is asked for is the rest of a stream that broke off
+        self._sampled: bool | None = None  # once something was decided
+        self._trail: Trail | None = None
         self._upstream = upstream
+        self._primary: Primary | None = None  # for who compares a mirrored request, once it is known whether it is one
+        self._verdicts: dict[str, Verdict] = {}  # by external filter
         desk.counts.requests += 1
 
     # --- forward ----------------------------------------------------------------------------------------
 
-    def next(self) -> Leg | Pause | None:
-        """The next attempt, or a pause before it, or None: then `error` says why."""
+    def next(self) -> Leg | Pause | Consult | None:
+        """The next attempt, or a pause or a question before it, or None: then `error` says why."""
         if self.generation is not self.desk.generation:
             self._move()
         now = trio.current_time()
@@ -97,6 +111,8 @@ class Course:
                 ErrorCode.TIMEOUT, f"out of time ({clock})", clock=clock, operation=self.request.operation
             )
             return None
+        if self.generation.filters and (question := self._unasked()) is not None:
+            return question
         free, self._free = self._free, None
         if free is not None and free.ref.status == "running" and free.instance.health.reason(self._op, now) is None:
             self.desk.counts.connect_retries += 1
@@ -104,9 +120,12 @@ class Course:
         if self._left == 0:
             return None
         plan = self._decide(now)
+        if isinstance(plan, Consult):
+            return plan
         if plan.chosen is not None:
-            reason = "fallback" if self.attempts else "chosen"
+            reason = CONTINUED if self._rest else "fallback" if self.attempts else "chosen"
             self.desk.counts.fallbacks += reason == "fallback"
+            self.desk.counts.continued += self._rest
             return self._send(plan, reason, now)
         return None if plan.refused else self._repeat(now) or self._exhausted(now)
 
@@ -114,10 +133,21 @@ class Course:
     def _op(self) -> Operation:
         return self.request.operation
 
-    def _decide(self, now: float) -> Plan:
+    def _ask(self, facts: Facts, now: float, exclude: AbstractSet[str], *, panic: bool = False) -> Plan:
+        """One decision; what is to be recorded of it is kept until the request has ended."""
+        plan = self.desk.decide(facts, now, exclude, panic=panic, sampled=self._sampled)
+        if self._sampled is None:
+            self._sampled = plan.seed < self.desk.decisions.below
+        if plan.step is not None:
+            if self._trail is None:
+                self._trail = Trail(sampled=self._sampled)
+            self._trail.decided(plan.step)
+        return plan
+
+    def _decide(self, now: float) -> Plan | Consult:
         """Each decision passes the whole filter again, less those that were tried."""
         while True:
-            plan = self._plan = self.desk.decide(self._facts, now, self._tried.keys())
+            plan = self._plan = self._ask(self._facts, now, self._tried.keys())
             if plan.chosen is not None:
                 return plan
             self._nobody = self._nobody or plan.error
@@ -131,12 +161,39 @@ class Course:
             # The class has a route of its own, which did not allow the request's policy.
             self._facts = self._facts._replace(model=model, policy=None, policy_options=())
             self._asked.append(self._facts)
+            if self.generation.filters and (question := self._unasked()) is not None:
+                return question
 
-    def _repeat(self, now: float) -> Leg | Pause | None:
+    def _unasked(self) -> Consult | None:
+        """The filter that still has to be asked, by the routes of the classes that came up; each only once. What the
+        others said stands in their facts from here on."""
+        for position, facts in enumerate(self._asked):
+            known = self._with_verdict(facts)
+            if isinstance(known, Consult):
+                return known
+            self._asked[position] = known
+        self._facts = self._asked[-1]
+        return None
+
+    def _with_verdict(self, facts: Facts) -> Facts | Consult:
+        name = find_route(self.generation.routes, facts).filter
+        verdict = None if name is None else self._verdicts.get(name)
+        if name is not None and verdict is None:
+            return Consult(self.generation.filters[name], facts)
+        return facts if facts.verdict is verdict else facts._replace(verdict=verdict)
+
+    def heard(self, verdict: Verdict) -> None:
+        """What a filter said of this request. It holds for all that follows, until a reload."""
+        self._verdicts[verdict.filter] = verdict
+
+    def _repeat(self, now: float) -> Leg | Pause | Consult | None:
         """One that was tried already, through the whole filter again; the one that is due first."""
         for repeat in self._again.waiting():
             others = self.generation.by_name.keys() - {repeat.name}
-            plan = self.desk.decide(repeat.facts, now, others)
+            facts = self._with_verdict(repeat.facts) if self.generation.filters else repeat.facts
+            if isinstance(facts, Consult):
+                return facts
+            plan = self._ask(facts, now, others)
             if plan.chosen is None:
                 continue
             if repeat.due > now:
@@ -158,7 +215,7 @@ class Course:
         assert first.recovery is not None
         self._nobody, self._hint_ms = first.error, first.error.retry_after_ms
         if config.on_exhausted == "panic":
-            plan = self.desk.decide(first.facts, now, self._tried.keys() | spent, panic=True)
+            plan = self._ask(first.facts, now, self._tried.keys() | spent, panic=True)
             self.desk.counts.panics += plan.chosen is not None
             return None if plan.chosen is None else self._send(plan, "panic", now)
         if config.on_exhausted == "fail":
@@ -170,6 +227,17 @@ class Course:
             return None
         return self._pause(Pause(first.recovery, self.desk.bell))
 
+    def take_up(self, rest: RequestEnvelope, broken: Leg) -> None:
+        """From here on `rest` is what is asked for, and never from the instance that broke off."""
+        sizes = facts_of(rest)
+        self.request, self._rest, self._free = rest, True, None
+        self._facts = broken.plan.facts._replace(
+            sizes=sizes.sizes, input_tokens=sizes.input_tokens, tokens=sizes.tokens
+        )
+        self._asked, self._classes = [self._facts], None
+        self._tried[broken.instance.name] = broken.instance
+        self._again.refused(broken.instance.name)
+
     def beside(self, running: Iterable[Leg], reason: str) -> Leg | None:
         """One more attempt beside those that are `running`, at another instance of another quota group; None where
         there is none."""
@@ -178,8 +246,14 @@ class Course:
         now, legs = trio.current_time(), tuple(running)
         if self._left == 0 or now >= self.deadline:
             return None
+        facts = legs[0].plan.facts
+        if self.generation.filters or facts.verdict is not None:
+            known = self._with_verdict(facts)
+            if isinstance(known, Consult):  # since a reload; what is late does not wait for a filter, too
+                return None
+            facts = known
         mates = quota_mates(self.generation.config, (leg.instance.name for leg in legs))
-        plan = self.desk.decide(legs[0].plan.facts, now, self._tried.keys() | mates)
+        plan = self._ask(facts, now, self._tried.keys() | mates)
         self.desk.counts.fallbacks += reason == "fallback" and plan.chosen is not None
         return self._send(plan, reason, now)
 
@@ -210,6 +284,12 @@ class Course:
         gone = {name for name, each in self._tried.items() if by_name.get(name) is not each}
         self._tried = {name: each for name, each in self._tried.items() if name not in gone}
         self._again.move(self.generation.config.retries, gone)
+        if self.generation.filters:
+            self._free = None  # who may repeat it is for the filter to say
+        if self._verdicts:
+            self._verdicts.clear()
+            self._asked = [each._replace(verdict=None) for each in self._asked]
+            self._facts = self._asked[-1]
 
     def _leg(self, plan: Plan, instance: Instance, ref: Ref[BackendMessage], reason: str, now: float) -> Leg:
         request = send_model(self.request, instance.own_model or plan.facts.model)
@@ -233,11 +313,15 @@ class Course:
         now = leg.first_event_at = trio.current_time()
         self._answered_in_time(leg, now)
         self.desk.judge(leg.plan, leg.trial, "proved", now)
+        if self.desk.mirroring is not None:
+            self._follow(self.desk.mirroring, leg)
 
     def failed(self, leg: Leg, fault: Fault) -> bool:
         """Record it; True where another attempt may follow."""
         now, rule, instance = trio.current_time(), fault.rule, leg.instance
         self._record(leg, "failed", now, fault.error.code)
+        if self._primary is not None:
+            self._primary.failed(leg, fault.error.code.value, now)
         instance.failed += 1
         self.desk.settle(leg.plan, fault)
         out_of_time = fault.error.code is ErrorCode.TIMEOUT and now >= self.deadline
@@ -277,13 +361,15 @@ class Course:
         """The caller went away during this attempt."""
         self._given_up(leg, "cancelled")
         self.desk.counts.cancelled += 1
+        self._close("cancelled", trio.current_time())
 
     def left_race(self, *, won: bool) -> None:
         """The caller went away during several attempts at once. One that had `won` and is over has been counted."""
-        if self._out or not won:
-            self.desk.counts.cancelled += 1
+        counts = bool(self._out) or not won
         for leg in sorted(self._out, key=lambda each: each.started):
             self._given_up(leg, "cancelled")
+        if counts:
+            self.left_between()
 
     def won(self, leg: Leg) -> None:
         """It was the first of several with something to show; the others are being ended."""
@@ -302,6 +388,8 @@ class Course:
         now = trio.current_time()
         elapsed = now - leg.started
         self._record(leg, outcome, now)
+        if self._primary is not None:
+            self._primary.left(leg, now)
         self.desk.judge(leg.plan, leg.trial, "neutral", now)
         if not leg.timed:
             self._latency(leg).given_up(elapsed, now)
@@ -310,12 +398,16 @@ class Course:
     def left_between(self) -> None:
         """The caller went away during a pause."""
         self.desk.counts.cancelled += 1
+        self._close("cancelled", trio.current_time())
 
     def abandoned(self) -> None:
         """A bug of ours ended the request: what its attempts hold is given back."""
         for leg in self._out:
             self.desk.budget.give_back(leg)
             self.desk.judge(leg.plan, leg.trial, "neutral", trio.current_time())
+            if self._primary is not None:
+                self._primary.failed(leg, ErrorCode.INTERNAL.value, trio.current_time())
+        self._close("failed", trio.current_time(), ErrorCode.INTERNAL)
 
     def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
         now = trio.current_time()
@@ -324,7 +416,10 @@ class Course:
         self.desk.judge(leg.plan, leg.trial, "succeeded", now)
         leg.instance.throttle.succeeded()
         self.desk.counts.ok += 1
+        if self.desk.mirroring is not None:
+            self._follow(self.desk.mirroring, leg).answered(leg, answer, now)
         usage = settle_usage(answer.usage, leg.plan.facts, answer.payload, leg.instance.config.price)
+        self._close("ok", now)
         backend = backend_info(leg, answer, self.arrived, now, self.attempts, self.generation.number)
         return ok_response(self.request, backend, answer, usage, raw=self.generation.config.debug_raw)
 
@@ -350,6 +445,7 @@ class Course:
     def ended(self, error: CanonicalError) -> None:
         """A failure is counted, and the host's log has what callers do not get to see: who was refused, and why."""
         self.desk.counts.failed(error.code)
+        self._close("failed", trio.current_time(), error.code)
         _log.info(
             "request_failed",
             request_id=self.request.request_id,
@@ -368,6 +464,12 @@ class Course:
         """What a broken stream used: what the backend said, else what passed through."""
         return settle_usage(usage or Usage(), leg.plan.facts, chars, leg.instance.config.price)
 
+    def _follow(self, mirroring: Mirroring, leg: Leg) -> Primary:
+        """A request is offered once, whatever becomes of that."""
+        if self._primary is None:
+            self._primary = mirroring.offer(self.request, leg, self.generation)
+        return self._primary
+
     def _answered_in_time(self, leg: Leg, now: float) -> None:
         if not leg.timed:
             leg.timed = True
@@ -379,14 +481,24 @@ class Course:
     def _record(self, leg: Leg, outcome: Outcome, now: float, code: ErrorCode | None = None) -> None:
         self._out.discard(leg)
         self.desk.budget.give_back(leg)
-        self.attempts.append(
-            _attempt(
-                backend=leg.instance.name,
-                key_id=None if leg.call.key is None else leg.call.key.id,
-                reason=leg.reason,
-                outcome=outcome,
-                started_ms=max(0.0, (leg.started - self.arrived) * 1000),
-                elapsed_ms=(now - leg.started) * 1000,
-                error_code=code,
-            )
+        attempt = _attempt(
+            backend=leg.instance.name,
+            key_id=None if leg.call.key is None else leg.call.key.id,
+            reason=leg.reason,
+            outcome=outcome,
+            started_ms=max(0.0, (leg.started - self.arrived) * 1000),
+            elapsed_ms=(now - leg.started) * 1000,
+            error_code=code,
         )
+        self.attempts.append(attempt)
+        if self._trail is not None or outcome != "ok":
+            if self._trail is None:
+                self._trail = Trail(sampled=False)
+            self._trail.came_to(leg.plan, attempt, self.desk.decisions.now())
+
+    def _close(self, outcome: Ending, now: float, code: ErrorCode | None = None) -> None:
+        """The request has ended: its decisions are recorded, where they are to be."""
+        if self._trail is not None:
+            request_id, sent = self.request.request_id, len(self.attempts)
+            self.desk.decisions.close(self._trail, request_id, outcome, code, now - self.arrived, sent)
+            self._trail = None

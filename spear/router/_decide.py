@@ -18,12 +18,14 @@ from ._draws import Draws
 from ._facts import Facts
 from ._filter import Filtered, admit
 from ._instance import Instance
+from ._reweigh import refuse_filtered, reweighted
 from ._routes import Route, find_route
 from .health import BREAKER_OPEN, EJECTED, HALF_OPEN
-from .policies import POLICIES, Change, Choice, Memory
+from .policies import POLICIES, Candidate, Change, Choice, Memory
 
 if TYPE_CHECKING:
     from ._registry import Generation
+    from .record import Step
 
 RETRY_HINT_MS: Final = 1000
 """When to ask again, where nothing better is known."""
@@ -51,6 +53,8 @@ class Plan(NamedTuple):
     """The request asks for what it may not have; no other model class makes that right."""
     recovery: float | None = None
     """Where nobody was left because nobody is well: when to look again, on Trio's clock."""
+    step: Step | None = None
+    """Where it is to be recorded."""
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -88,6 +92,8 @@ def decide(
         refusal = _refuse_policy(facts.policy, facts, route)
     if refusal is None and facts.backend is not None:
         refusal = _refuse_backend(generation, facts.backend, facts)
+    if refusal is None and facts.verdict is not None:
+        refusal = refuse_filtered(facts.verdict, facts)
     if refusal is not None:
         return Plan(generation.number, seed, facts, policy, (), {}, error=refusal, refused=True), None
     task = None if facts.task_id is None else generation.tasks.get(facts.task_id)
@@ -105,11 +111,17 @@ def decide(
         name = f"{policy}/{options.spill}/{options.within_level}"
         if options.spill == "proportional":
             options = options._replace(standing=_standing(found, candidates, facts, exclude))
+    views: Sequence[Candidate] = candidates
+    if facts.verdict is not None:
+        note = "; ".join(part for part in (note, facts.verdict.note) if part)
+        if facts.verdict.weights:
+            views = reweighted(candidates, facts.verdict.weights)
+            name = f"{name}/{','.join([str(each.weight) for each in views])}"
     key, state = None, None
     if POLICIES[policy].remembers:
         key = (name, tuple([each.index for each in candidates]))
         state = memory.get(key)
-    choice = POLICIES[policy].choose(candidates, facts, state, Draws(seed), now, options)
+    choice = POLICIES[policy].choose(views, facts, state, Draws(seed), now, options)
     change = None if key is None or choice.state is None else Change(key, choice.state)
     chosen = candidates[choice.position]
     note = choice.note if not note else f"{note}; {choice.note}" if choice.note else note
@@ -124,7 +136,8 @@ def _standing(
     """By level, the weight of all that could be candidates if they were up and had room."""
     able = found.able if candidates is found.candidates else _prefer(found.able, facts)[0]
     standing: dict[int, int] = {}
-    for each in able:
+    weights = {} if facts.verdict is None else facts.verdict.weights
+    for each in able if not weights else reweighted(able, weights):
         if each.name not in exclude:
             standing[each.priority] = standing.get(each.priority, 0) + each.weight
     return standing
@@ -205,6 +218,8 @@ def _message(generation: Generation, facts: Facts, found: Filtered) -> str:
             return "no backend is left by the lists of the request and the rights of its task: " + _counted(
                 found.rejected
             )
+        case "filter":
+            return "no backend is left by the external filter: " + _counted(found.rejected)
         case "binding":
             bound = (each for each in generation.instances if found.rejected[each.name] == "model_mismatch")
             names = sorted({name for each in bound for name in each.answers_to})

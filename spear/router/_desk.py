@@ -5,22 +5,24 @@ A restarted router goes on where the crashed one stopped. All methods are synchr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from spear.ir import RequestEnvelope
 
 from ._bell import Bell
+from ._case import Case
 from ._counts import Counts
 from ._decide import Plan, decide
 from ._draws import Draws
 from ._explain import Explanation, explain
 from ._facts import Facts, facts_of
 from ._failures import Fault
+from ._filter import considered
 from ._hedge import Purses
 from ._instance import Instance
 from ._registry import Generation
@@ -29,6 +31,10 @@ from ._routes import taus_of
 from ._succession import Succession
 from .health import Trial, Verdict, form_groups
 from .policies import POLICIES, Change, Memory
+from .record import Decisions
+
+if TYPE_CHECKING:
+    from .mirrors import Mirroring
 
 _JITTER_SALT: Final = 0x6A697474
 _NOBODY: frozenset[str] = frozenset()
@@ -37,7 +43,9 @@ _NOBODY: frozenset[str] = frozenset()
 class Desk:
     """`rng` gives the seed of each decision; seed it to make a run repeatable."""
 
-    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "pausing", "purses")
+    __slots__ = (
+        "_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "mirroring", "pausing", "purses",
+    )  # fmt: skip
 
     def __init__(self, generation: Generation, *, rng: Random | None = None) -> None:
         self.generation = generation
@@ -48,6 +56,9 @@ class Desk:
         self.bell = Bell()
         self.budget = Budget()
         self.purses = Purses()
+        self.decisions = Decisions(generation.config.decisions)
+        self.mirroring: Mirroring | None = None
+        """There once a route mirrors."""
         self.pausing = 0
         """Requests that wait between attempts."""
 
@@ -64,15 +75,31 @@ class Desk:
             instance.tune(config.health, config.retries, taus)
         form_groups(generation.instances, config.health)
         self.purses.switch((route.match, route.hedge) for route in generation.routes if route.hedge is not None)
+        self.decisions.tune(config.decisions)
         self.bell.ring()
 
-    def decide(self, facts: Facts, now: float, exclude: AbstractSet[str] = _NOBODY, *, panic: bool = False) -> Plan:
-        """Decide for real: the policy remembers it."""
+    def decide(
+        self,
+        facts: Facts,
+        now: float,
+        exclude: AbstractSet[str] = _NOBODY,
+        *,
+        panic: bool = False,
+        sampled: bool | None = None,
+    ) -> Plan:
+        """Decide for real: the policy remembers it, and where it is to be recorded, the plan has its `step`. `sampled`
+        is None for the first decision of a request, whose seed says it."""
         generation = self.generation
         seed = self._rng.getrandbits(64)
         plan, change = decide(
             generation, generation.instances, facts, self._memory, seed, now, exclude=exclude, panic=panic
         )
+        if sampled is None:
+            sampled = seed < self.decisions.below
+        if sampled or plan.error is not None:
+            state = None if change is None else self._memory.get(change.key)
+            step = self.decisions.look(generation, plan, state, now, exclude, panic=panic, sampled=sampled)
+            plan = plan._replace(step=step)
         if change is not None:
             self._memory.apply(change)
         return plan
@@ -81,6 +108,13 @@ class Desk:
         """What there would be to decide: nothing remembers it."""
         generation = self.generation
         return decide(generation, generation.instances, facts, self._memory, 0, now, exclude=exclude)[0]
+
+    def considered(self, facts: Facts, now: float) -> Sequence[Instance]:
+        """Whom an external filter may speak of."""
+        generation = self.generation
+        task = None if facts.task_id is None else generation.tasks.get(facts.task_id)
+        case = Case(facts, task, _NOBODY, now)
+        return considered(generation.instances, case, generation.remembered).candidates
 
     def begin(self, plan: Plan, now: float) -> Trial | None:
         """The choice of `plan` is sent a request."""
@@ -127,13 +161,15 @@ class Desk:
         seed = self._rng.getrandbits(64)
         self._rng.setstate(state)
         generation = self.generation
-        plan, _ = decide(generation, generation.instances, facts_of(request), self._memory, seed, trio.current_time())
-        return explain(generation, plan, request.request_id)
+        now = trio.current_time()
+        plan, _ = decide(generation, generation.instances, facts_of(request), self._memory, seed, now)
+        return explain(generation, plan, request.request_id, now)
 
     def observe(self) -> Mapping[str, object]:
         return {
             "generation": self.generation.number,
             **self.counts.observe(self.generation.instances, trio.current_time()),
+            "decisions": self.decisions.observe(),
         }
 
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Considered:
     """One instance as the decision saw it. `rejected` is the reason, None for a candidate; `rank` counts from 1.
-    `latency_ms` is what such calls have lately taken in the mean, None where nothing is known."""
+    `latency_ms` is what such calls have lately taken in the mean, None where nothing is known. `health` is `ok`,
+    `slow_start`, `breaker_open`, `breaker_half_open` or `ejected`: the worst over all operations. `weight` is the one
+    that counted: an external filter may have changed it."""
 
     backend: str
     kind: str
@@ -33,6 +35,7 @@ class Considered:
     score: float | None
     rank: int | None
     latency_ms: float | None
+    health: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +65,27 @@ class Explanation:
         for each in sorted(self.candidates, key=lambda c: (c.rank is None, c.rank or 0)):
             score = "" if each.score is None else f"{each.score:g}"
             state = "chosen" if each.rank == 1 else each.rejected or "candidate"
-            numbers = map(str, (each.weight, each.priority, each.inflight, each.queued))
-            yield (each.backend, each.kind, each.model, state, score, *numbers)
+            if each.health not in ("ok", each.rejected):
+                state = f"{state}, {each.health}"
+            latency = "" if each.latency_ms is None else f"{each.latency_ms:g}"
+            load = f"{each.inflight}+{each.queued}" if each.queued else str(each.inflight)
+            numbers = (str(each.weight), str(each.priority), load)
+            yield (each.backend, each.kind, each.model, state, score, latency, *numbers)
 
 
-COLUMNS: Final = ("backend", "kind", "model", "state", "score", "weight", "priority", "in flight", "queued")
+COLUMNS: Final = ("backend", "kind", "model", "state", "score", "ms", "weight", "priority", "load")
+"""`ms`: `latency_ms`. `load`: requests running there, and `+` those that wait."""
 
 
-def explain(generation: Generation, plan: Plan, request_id: str) -> Explanation:
+def explain(generation: Generation, plan: Plan, request_id: str, now: float = 0.0) -> Explanation:
     """Copies what the plan refers to, as it is now."""
     facts = plan.facts
-    tau = find_route(generation.routes, facts).options.tau
+    route = find_route(generation.routes, facts)
+    tau, verdict = route.options.tau, facts.verdict
+    note = plan.note
+    if route.filter is not None and verdict is None:
+        note = f"{note}; filter {route.filter} not consulted" if note else f"filter {route.filter} not consulted"
+    weights = {} if verdict is None else verdict.weights
     ranks = {name: rank for rank, name in enumerate(plan.order, 1)}
     scores: dict[str, float | None] = {}
     if plan.choice is not None:
@@ -85,7 +98,7 @@ def explain(generation: Generation, plan: Plan, request_id: str) -> Explanation:
         generation=plan.generation,
         seed=plan.seed,
         chosen=None if plan.chosen is None else plan.chosen.name,
-        note=plan.note,
+        note=note,
         candidates=tuple(
             _consider(
                 each,
@@ -93,6 +106,8 @@ def explain(generation: Generation, plan: Plan, request_id: str) -> Explanation:
                 scores.get(each.name),
                 ranks.get(each.name),
                 each.estimate(facts.timing, tau),
+                each.health.state(now),
+                weights.get(each.name, each.weight),
             )
             for each in generation.instances
         ),
@@ -110,13 +125,19 @@ def _why_not(instance: Instance, plan: Plan, ranks: dict[str, int]) -> str | Non
 
 
 def _consider(
-    instance: Instance, rejected: str | None, score: float | None, rank: int | None, estimate: Estimate | None
+    instance: Instance,
+    rejected: str | None,
+    score: float | None,
+    rank: int | None,
+    estimate: Estimate | None,
+    health: str,
+    weight: int,
 ) -> Considered:
     return Considered(
         backend=instance.name,
         kind=instance.kind_name,
         model=instance.own_model,
-        weight=instance.weight,
+        weight=weight,
         priority=instance.priority,
         inflight=instance.inflight,
         queued=instance.queued,
@@ -124,4 +145,5 @@ def _consider(
         score=score,
         rank=rank,
         latency_ms=None if estimate is None else round(estimate.mean * 1000, 3),
+        health=health,
     )

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 from actors import Spec
 from spear.backends import BackendMessage, Key, Kind, backend_spec, find_kind
-from spear.config import Config, InstanceConfig, Origin, SkippedInstance, TaskConfig
+from spear.config import Config, FilterConfig, InstanceConfig, Origin, SkippedInstance, TaskConfig
 from spear.config import Route as RouteConfig
 from spear.egress import check_base_url
-from spear.ir import Capabilities, ConfigError, Problem, RoutingError
+from spear.ir import Capabilities, ConfigError, Operation, Problem, RoutingError
 
+from ._external import ExternalFilter
 from ._filter import Remembered
 from ._instance import MISSING_CREDENTIAL, Instance
 from ._routes import Route, routes_of, taus_of
@@ -33,16 +34,23 @@ class Generation:
     skipped: tuple[SkippedInstance, ...] = ()
     issued: int = 0
     """How many indexes this generation and those before it have given out: the next new instance gets this one."""
+    ports: dict[str, ExternalFilter] = field(default_factory=dict, compare=False, repr=False)
+    """Who asks the filters of `config`, by name; filled by their owner before the generation holds."""
     by_name: Mapping[str, Instance] = field(init=False)
+    filters: Mapping[str, FilterConfig] = field(init=False)
     tasks: Mapping[str, TaskConfig] = field(init=False)
     hedged: bool = field(init=False)
     """Whether any route hedges."""
+    continued: bool = field(init=False)
+    """Whether any route continues streams."""
     remembered: Remembered = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {each.name: each for each in self.instances})
         object.__setattr__(self, "hedged", any(route.hedge is not None for route in self.routes))
+        object.__setattr__(self, "continued", any(route.continued for route in self.routes))
         object.__setattr__(self, "remembered", Remembered(self.instances))
+        object.__setattr__(self, "filters", {each.name: each for each in self.config.filters})
         object.__setattr__(self, "tasks", {task.id: task for task in self.config.tasks})
 
     def spec(self, instance: Instance, *, drain: float = 0.0) -> Spec[BackendMessage]:
@@ -67,6 +75,7 @@ def build_generation(config: Config, *, number: int = 1, find_kind: Callable[[st
     instances = build.instances()
     build.check_routes()
     build.check_tasks()
+    build.check_filters()
     if build.problems:
         raise ConfigError(build.problems)
     skipped = (*config.skipped, *build.skipped)
@@ -82,6 +91,7 @@ class _Build:
         self.problems: list[Problem] = []
         self.skipped: list[SkippedInstance] = []
         self.credentials = {each.name: each for each in config.credentials}
+        self.made: tuple[Instance, ...] = ()
         self.names = {each.name for each in config.backends} | {each.name for each in config.skipped}
 
     def instances(self) -> tuple[Instance, ...]:
@@ -95,7 +105,8 @@ class _Build:
             instance = self.instance(len(made), each)
             if instance is not None:
                 made.append(instance)
-        return tuple(made)
+        self.made = tuple(made)
+        return self.made
 
     def instance(self, index: int, config: InstanceConfig) -> Instance | None:
         try:
@@ -172,6 +183,7 @@ class _Build:
             for name in route.allow_policies:
                 self.check_policy(route.origin, "allow_policies", name, POLICIES)
             self.check_fallback(route)
+            self.check_mirror(route)
 
     def check_policy(self, origin: Origin, key: str, name: str | None, known: Iterable[str]) -> None:
         if name is not None and name not in known:
@@ -183,11 +195,45 @@ class _Build:
             if name.strip() not in models:
                 self.wrong(route.origin, "fallback", _no_such("model class", name, models))
 
+    def check_mirror(self, route: RouteConfig) -> None:
+        """What a route's mirror could never do. Whether its backend exists is known where it was read from a file."""
+        mirror = route.mirror
+        if mirror is None:
+            return
+        to = next((each for each in self.made if each.name == mirror.to), None)
+        operation = route.match.operation
+        if to is None:
+            if mirror.to not in self.names:
+                self.wrong(route.origin, "mirror", "to: " + _no_such("backend", mirror.to, self.names))
+        elif operation is Operation.REALTIME_VOICE:
+            self.wrong(route.origin, "mirror", "a session of realtime voice cannot be mirrored")
+        elif operation is not None and operation not in to.ops:
+            does = ", ".join(sorted(to.ops))
+            self.wrong(route.origin, "mirror", f"to: {to.name} does not do {operation.value}; it does {does}")
+        elif to.room < 2:
+            message = "takes one request at a time and lets none wait; a mirror has to leave half of the room to others"
+            self.wrong(route.origin, "mirror", f"to: {to.name} {message}: make max_inflight or max_queue larger")
+        elif to.price is None and self.config.mirrors.max_cost_per_hour is not None:
+            message = "has no price, so that mirrors.max_cost_per_hour cannot be kept: give it one"
+            self.wrong(route.origin, "mirror", f"to: {to.name} {message}")
+
     def check_tasks(self) -> None:
         for task in self.config.tasks:
             for name in task.allow_backends or ():
                 if name not in self.names:
                     self.wrong(task.origin, "allow_backends", _no_such("backend", name, self.names))
+
+    def check_filters(self) -> None:
+        names = {each.name for each in self.config.filters}
+        for route in self.config.routes:
+            if route.filter is not None and route.filter not in names:
+                self.wrong(route.origin, "filter", _no_such("filter", route.filter, names))
+        for each in self.config.filters:
+            try:
+                if each.url is not None:
+                    check_base_url(each.url.reveal(), hosting=each.hosting, allow_plaintext=each.allow_plaintext)
+            except ValueError as error:
+                self.wrong(each.origin, "url", str(error))
 
     def wrong(self, origin: Origin, key: str, message: str) -> None:
         path = ".".join(part for part in (origin.key, key) if part)

@@ -417,3 +417,81 @@ async def test_reloads_under_hedged_load_lose_nothing(fault_servers):
     assert answered > 50
     for server in servers:
         await server.until(open=0, connections_open=0)
+
+
+@both
+async def test_a_mirror_follows_the_winner_once(fault_servers, ask):
+    hung, well, third = fault_servers(), fault_servers(), fault_servers()
+    hung.script(times=None, never=True)
+    source = hedged(hung, well)
+    source["spear"]["backends"].append(backend(third, weight=0))
+    source["spear"]["routes"][0]["mirror"] = {"to": third.name, "percent": 100}
+    async with nothing_left(), spear.open_runtime(source) as runtime:
+        response = await ask(runtime)
+        assert attempts(response)[-1] == (well.name, "hedge", "ok")
+        await until_true(runtime.mirrors)
+        (record,) = runtime.mirrors()
+        assert (record["primary"], record["primary_outcome"]) == (well.name, "ok")
+        await quiet(runtime, hung, well, third)
+        assert third.counts()["total"] == 1
+
+
+# --- continuation
+
+
+async def test_a_stream_that_is_cut_off_is_taken_up_by_another_server(fault_servers):
+    first, second = fault_servers(), fault_servers()
+    first.script(stream=True, text="one two three four five six", cut="rst", cut_after=4)
+    second.script(times=None, stream=True, text="and the rest")
+    backends = [backend(server, priority=at) for at, server in enumerate((first, second))]
+    route = {"policy": "priority", "continuation": "prefill"}
+    async with nothing_left(), spear.open_runtime(config(*backends, routes=[route])) as runtime:
+        with trio.fail_after(5):
+            async with runtime.stream(chat()) as events:
+                seen = [event async for event in events]
+        await quiet(runtime, first, second)
+    text = "".join(event.delta for event in seen if event.type == "content_delta")
+    assert isinstance(seen[-1], Completed)
+    assert text == seen[-1].response.unwrap().text
+    assert text.startswith("one two")
+    assert text.endswith("and the rest")
+    (asked,) = second.requests()
+    last = asked["json"]["messages"][-1]
+    assert last == {"role": "assistant", "content": text.removesuffix("and the rest")}
+    assert attempts(seen[-1].response) == [
+        (first.name, "chosen", "failed"),
+        (second.name, "continued", "ok"),
+    ]
+    assert first.counts()["broken"] == 1
+
+
+async def leave_the_rest(runtime):
+    async with runtime.stream(chat("one two three")) as events:
+        async for event in events:
+            if event.type == "completed":
+                return event.response.backend.degraded == ("continued",)
+    return False
+
+
+async def test_cancelled_after_any_time_of_a_continuation(fault_servers):
+    first, second = fault_servers(), fault_servers()
+    first.script(times=None, stream=True, tokens_per_second=200, cut="fin", cut_after=4)
+    second.script(times=None, stream=True, tokens_per_second=200, text="and the rest of it")
+    backends = [backend(server, priority=at) for at, server in enumerate((first, second))]
+    health = {"enabled": False}
+    route = {"policy": "priority", "continuation": "prefill"}
+    source = config(*backends, routes=[route], health=health)
+    async with nothing_left(), spear.open_runtime(source) as runtime:
+        assert await leave_the_rest(runtime)
+        cancelled = 0
+        with trio.fail_after(30):
+            for milliseconds in range(0, 80, 2):
+                with trio.move_on_after(milliseconds / 1000) as scope:
+                    assert await leave_the_rest(runtime)
+                cancelled += scope.cancelled_caught
+        assert cancelled >= 5
+        await settled(runtime, first, second)
+        assert second.counts()["aborted"] >= 1
+        assert await leave_the_rest(runtime)
+    for server in (first, second):
+        await server.until(open=0, connections_open=0)

@@ -12,7 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spear.backends import Finished
-from spear.config import Credential, HealthConfig, Hedge, RetryConfig, Route, RouteMatch, RouterLimits, Timeouts
+from spear.config import (
+    Config,
+    Credential,
+    FilterConfig,
+    HealthConfig,
+    Hedge,
+    RetryConfig,
+    Route,
+    RouteMatch,
+    RouterLimits,
+    Timeouts,
+)
 from spear.ir import (
     Attempt,
     ChatMessage,
@@ -30,10 +41,11 @@ from spear.ir import (
     SpearError,
     Started,
 )
-from spear.router import invoke, stream
+from spear.router import build_generation, invoke, stream, succeed
 from spear.secrets import Secret
+from tests.spear.router.test_external_filter import Said
 from tests.spear.router.test_router_invoke import assert_quiet, outcomes
-from tests.spear.router.world import CHAT, Script, World, answer, broken, chat, instance, world
+from tests.spear.router.world import CHAT, Script, ScriptedKind, World, answer, broken, chat, instance, world
 
 ALWAYS = Hedge(max_extra_load=1.0, delay=1.0)
 AB = [instance("a"), instance("b", priority=1)]
@@ -549,10 +561,6 @@ async def test_a_caller_that_leaves_while_the_loser_is_cleaning_up(autojump_cloc
 @both
 async def test_a_reload_in_a_race_loses_nothing(autojump_clock: object, ask) -> None:
     """The next attempt is decided by what holds then; hedging that is gone is gone."""
-    from spear.config import Config
-    from spear.router import build_generation, succeed
-    from tests.spear.router.world import ScriptedKind
-
     scripts = {"a": slow(3, "mine"), "b": slow(60), "c": slow(60)}
     async with world(*ABC, scripts=scripts, **hedged()) as w, trio.open_nursery() as nursery:
         got: list[ResponseEnvelope] = []
@@ -569,6 +577,35 @@ async def test_a_reload_in_a_race_loses_nothing(autojump_clock: object, ask) -> 
         await trio.sleep(10)
         assert_quiet(w)
     assert outcomes(got[0]) == [("a", "chosen", "ok")]
+
+
+@both
+@pytest.mark.parametrize("reloaded", [False, True])
+async def test_what_an_external_filter_said_holds_for_the_hedge(autojump_clock: object, ask, reloaded: bool) -> None:
+    """And where a reload has made that void, there is none: what is late does not wait for a filter, too."""
+    said = Said({"drop": ["b"]})
+    filters = (FilterConfig(name="f", kind="python", timeout=1.0),)
+    more = {"filters": filters, "routes": (Route(hedge=ALWAYS, filter="f"),), "default_policy": "priority"}
+    async with world(*ABC, scripts={"a": slow(5)}, **more) as w, trio.open_nursery() as nursery:
+        w.desk.generation.ports["f"] = said
+        got: list[ResponseEnvelope] = []
+
+        async def one() -> None:
+            got.append(await ask(w))
+
+        nursery.start_soon(one)
+        await trio.sleep(0.5)
+        if reloaded:
+            old = w.desk.generation
+            following = succeed(old, build_generation(old.config, find_kind=lambda _: old.instances[0].kind))
+            following.generation.ports["f"] = said
+            w.desk.switch(following)
+        await trio.sleep(10)
+        assert_quiet(w)
+        assert w.scripts["b"].requests == []
+        assert len(said.questions) == 1
+    expected = [("a", "chosen", "ok")] if reloaded else [("a", "chosen", "superseded"), ("c", "hedge", "ok")]
+    assert outcomes(got[0]) == expected
 
 
 TIMES = st.sampled_from([0.0, 0.3, 1.0, 1.5, 2.0, 7.0])
