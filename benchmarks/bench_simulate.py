@@ -75,7 +75,7 @@ def speed(count: int) -> list[Row]:
     rows = []
     for name, reach in REACH.items():
         value = sorted(figures[name])[count // 2]
-        what = f"100 backends, breakers, limits, {'hedging' if name == 'hedged' else 'no hedging'}"
+        what = f"100 backends, breakers, bulkheads, {'hedging' if name == 'hedged' else 'no hedging'}"
         rows.append(Row(what, value, "requests/s", f"{reach} requests/s, inverse", reach / value, 1.0))
     return rows
 
