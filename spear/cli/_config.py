@@ -173,6 +173,8 @@ def _route(route: Route) -> dict[str, Any]:
         "tau": route.tau,
         "hash_key": None if route.hash_key is None else list(route.hash_key),
         "load_bound": route.load_bound,
+        "hedge": None if route.hedge is None else route.hedge.model_dump(),
+        "continuation": route.continuation,
         "on_exhausted": route.on_exhausted,
         "max_attempts": route.max_attempts,
         "allow_policies": list(route.allow_policies),

@@ -8,6 +8,7 @@ _sections         from a plain table to a section of the model
 _urls             addresses
 _credentials      reading keys from variables and files
 _budgets          the tables of budgets
+_hedge            the hedge of a route
 _references       names used twice, names that nothing has
 _filters          external filters
 _later            settings that this version does not have
@@ -19,6 +20,7 @@ Each module imports only those above it. Nothing here imports a backend: whether
 whether an address may be used is judged when the registry is built.
 """
 
+from ._hedge import NEVER_HEDGED as NEVER_HEDGED
 from ._load import FILE_NAME as FILE_NAME
 from ._load import default_config as default_config
 from ._load import find_config as find_config
@@ -32,6 +34,7 @@ from ._model import FilterConfig as FilterConfig
 from ._model import FilterContent as FilterContent
 from ._model import GuestLimits as GuestLimits
 from ._model import HealthConfig as HealthConfig
+from ._model import Hedge as Hedge
 from ._model import InstanceConfig as InstanceConfig
 from ._model import KeyLimits as KeyLimits
 from ._model import LogConfig as LogConfig
@@ -45,6 +48,21 @@ from ._model import RetryConfig as RetryConfig
 from ._model import Route as Route
 from ._model import RouteMatch as RouteMatch
 from ._model import RouterLimits as RouterLimits
+from ._model import Seconds as Seconds
+from ._model import Section as Section
 from ._model import SkippedInstance as SkippedInstance
 from ._model import TaskConfig as TaskConfig
 from ._model import Timeouts as Timeouts
+from ._positions import Path as Path
+from ._read import Document as Document
+from ._read import parse as parse
+from ._read import read_file as read_file
+from ._report import Report as Report
+from ._report import did_you_mean as did_you_mean
+from ._sections import build as build
+from ._sections import durations as durations
+from ._sections import only_known as only_known
+from ._sections import table as table
+from ._sections import tables as tables
+from ._spear import POLICIES as POLICIES
+from ._spear import read as read

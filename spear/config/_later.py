@@ -19,7 +19,7 @@ BACKEND: Final = frozenset(
 CREDENTIAL: Final = frozenset({"weight"})
 ROUTE: Final = frozenset(
     {
-        "hedge", "continuation", "retry", "budget", "limits",
+        "retry", "budget", "limits",
     }
 )  # fmt: skip
 TASK: Final = frozenset({"limits", "policy"})

@@ -172,6 +172,17 @@ class RouteMatch(Section):
     model_class: str | None = None
 
 
+class Hedge(Section):
+    """A second attempt at another instance where the first one takes long."""
+
+    max_extra_load: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Hedges for each request that could be hedged, at most."""
+    max_attempts: Annotated[int, Field(ge=2, le=5)] = 2
+    """At a time, the first one included."""
+    delay: Seconds | Annotated[str, Field(pattern=r"^p[0-9]{1,2}(\.[0-9]{1,3})?$")] | None = None
+    """How long is long: seconds, or a percentile of what the instance takes. None = by `max_extra_load`."""
+
+
 class Mirror(Section):
     """Send a part of a route's requests once more, to the backend `to`. With `compare`, a record of each is kept."""
 
@@ -204,6 +215,9 @@ class Route(Section):
     """None = the host's."""
     max_attempts: MaxAttempts | None = None
     """None = the host's."""
+    hedge: Hedge | None = None
+    continuation: Literal["prefill"] | None = None
+    """For chat streams that break off after they have begun."""
     mirror: Mirror | None = None
     origin: Origin = Origin()
 

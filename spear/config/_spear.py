@@ -11,6 +11,7 @@ from . import _later
 from ._budgets import check_budgets, read_budget
 from ._credentials import UnusableCredential, from_environment, from_file, is_variable_name
 from ._filters import filter_of
+from ._hedge import check_continuation, hedge_of
 from ._model import (
     Config,
     Credential,
@@ -242,6 +243,8 @@ def _route(report: Report, path: Path, values: Table) -> Route | None:
     for key in ("allow_policies", "fallback", "hash_key"):
         _not_empty(report, values, path, key)
     _options(report, values, path)
+    check_continuation(report, values, path)
+    values = hedge_of(report, values, path)
     values = durations(report, values, path, ("tau",))
     route = build(report, Route, values, path)
     return route and route.model_copy(update={"origin": report.origin(path, Route.model_fields)})

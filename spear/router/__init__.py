@@ -11,6 +11,7 @@
     _moment      those steps that depend on the moment
     _filter      the hard constraints, with reasons
     _reweigh     what a verdict does beside that
+    _hedge       when an attempt is late, and what pays for a second one
     _routes      which route, hence which policy and fallback
     _decide      facts -> Plan
     _probe       what an active probe asks
@@ -36,6 +37,8 @@
     _again       which instances one request may be sent to again
     _course      one request's attempts, without I/O
     _pause       waiting between them
+    _continuation  what a stream that broke off has said, and the request for the rest
+    _race        several attempts side by side
     _invoke      attempts for one answer
     _relay       attempts for a stream, up to the commit and after it
     _actor       the actor, and asking it

@@ -13,14 +13,17 @@ from ._verdict import Verdict
 
 class Counts:
     __slots__ = (
-        "ailing", "attempts", "cancelled", "connect_retries", "errors", "fallbacks", "filter_failures",
-        "filter_rejections", "filtered", "ok", "panics", "refused", "requests", "retries", "retries_denied", "waited",
+        "ailing", "attempts", "cancelled", "connect_retries", "continued", "errors", "fallbacks", "filter_failures",
+        "filter_rejections", "filtered", "hedges", "hedges_denied", "hedges_won", "ok", "panics", "refused", "requests",
+        "retries", "retries_denied", "superseded", "waited",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.requests = self.ok = self.cancelled = 0
         self.attempts = self.fallbacks = self.connect_retries = self.refused = 0
         self.retries = self.retries_denied = self.waited = self.panics = 0
+        self.hedges = self.hedges_won = self.hedges_denied = self.superseded = 0
+        self.continued = 0
         self.filtered = self.filter_failures = self.filter_rejections = 0
         self.ailing: set[str] = set()
         self.errors: Counter[str] = Counter()
@@ -48,7 +51,9 @@ class Counts:
     def observe(self, instances: Iterable[Instance], now: float) -> Mapping[str, object]:
         """`requests` = ok + errors + cancelled + those still under way. `refused`: full mailboxes that were met.
         `retries`: sends to the same instance again; `waited`: requests that waited for a recovery.
-        `filtered`: external filters that were asked, with those that failed and those that rejected."""
+        `hedges`: second attempts beside a late one; `hedges_denied`: for want of tokens or budget; `superseded`:
+        attempts that were ended because another one had won. `continued`: attempts for the rest of a stream
+        that broke off. `filtered`: external filters that were asked, with those that failed and those that rejected."""
         return {
             "requests": self.requests,
             "ok": self.ok,
@@ -59,6 +64,11 @@ class Counts:
             "connect_retries": self.connect_retries,
             "retries": self.retries,
             "retries_denied": self.retries_denied,
+            "continued": self.continued,
+            "hedges": self.hedges,
+            "hedges_won": self.hedges_won,
+            "hedges_denied": self.hedges_denied,
+            "superseded": self.superseded,
             "refused": self.refused,
             "waited": self.waited,
             "panics": self.panics,

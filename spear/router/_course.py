@@ -8,7 +8,7 @@ panics or fails, as configured. It ends exactly once, as ok, failed or cancelled
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final
 
@@ -32,11 +32,13 @@ from spear.ir import (
 from spear.telemetry import get_logger
 
 from ._again import Again
+from ._continuation import CONTINUED
 from ._decide import RETRY_HINT_MS, Plan
 from ._desk import Desk, jitter_of
 from ._external import Consult
-from ._facts import Facts
+from ._facts import Facts, facts_of
 from ._failures import Fault
+from ._hedge import fraction_of, quota_mates
 from ._instance import Instance
 from ._latency import Latency
 from ._leg import Leg, Outcome, Pause
@@ -62,7 +64,7 @@ class Course:
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_plan", "_primary", "_retried", "_sampled", "_trail", "_tried", "_upstream", "_verdicts", "arrived",
+        "_plan", "_primary", "_rest", "_retried", "_sampled", "_trail", "_tried", "_upstream", "_verdicts", "arrived",
         "attempts", "deadline", "desk", "generation", "request",
     )  # fmt: skip
 
@@ -91,6 +93,7 @@ class Course:
         self._give_up: float | None = None  # when it has waited long enough for somebody's recovery
         self._hint_ms: int | None = None
         self._out: set[Leg] = set()
+        self._rest = False  # what is asked for is the rest of a stream that broke off
         self._sampled: bool | None = None  # once something was decided
         self._trail: Trail | None = None
         self._upstream = upstream
@@ -123,8 +126,9 @@ class Course:
         if isinstance(plan, Consult):
             return plan
         if plan.chosen is not None:
-            reason = "fallback" if self.attempts else "chosen"
+            reason = CONTINUED if self._rest else "fallback" if self.attempts else "chosen"
             self.desk.counts.fallbacks += reason == "fallback"
+            self.desk.counts.continued += self._rest
             return self._send(plan, reason, now)
         return None if plan.refused else self._repeat(now) or self._exhausted(now)
 
@@ -227,6 +231,36 @@ class Course:
             return None
         return self._pause(Pause(first.recovery, self.desk.bell))
 
+    def take_up(self, rest: RequestEnvelope, broken: Leg) -> None:
+        """From here on `rest` is what is asked for, and never from the instance that broke off."""
+        sizes = facts_of(rest)
+        self.request, self._rest, self._free = rest, True, None
+        self._facts = broken.plan.facts._replace(
+            sizes=sizes.sizes, input_tokens=sizes.input_tokens, tokens=sizes.tokens
+        )
+        self._asked, self._classes = [self._facts], None
+        self._tried[broken.instance.name] = broken.instance
+        self._again.refused(broken.instance.name)
+
+    def beside(self, running: Iterable[Leg], reason: str) -> Leg | None:
+        """One more attempt beside those that are `running`, at another instance of another quota group; None where
+        there is none."""
+        if self.generation is not self.desk.generation:
+            self._move()
+        now, legs = trio.current_time(), tuple(running)
+        if self._left == 0 or now >= self.deadline:
+            return None
+        facts = legs[0].plan.facts
+        if self.generation.filters or facts.verdict is not None:
+            known = self._with_verdict(facts)
+            if isinstance(known, Consult):  # since a reload; what is late does not wait for a filter, too
+                return None
+            facts = known
+        mates = quota_mates(self.generation.config, (leg.instance.name for leg in legs))
+        plan = self._ask(facts, now, self._tried.keys() | mates)
+        self.desk.counts.fallbacks += reason == "fallback" and plan.chosen is not None
+        return self._send(plan, reason, now)
+
     def _pause(self, pause: Pause) -> Pause | None:
         """Afterwards everything is looked at anew, from the class that is asked for. None where so many pause already
         that the router would have no room left for those that need not."""
@@ -319,21 +353,53 @@ class Course:
         self.desk.judge(leg.plan, leg.trial, "neutral", now)
         self._again.refused(leg.instance.name)
         leg.instance.refused += 1
+        if leg.purse is not None:
+            if leg.reason == "hedge":
+                leg.purse.refund()
+                self.desk.counts.hedges -= 1
+            else:
+                leg.purse.take_back()
         self.desk.counts.refused += 1
         if leg.reason != "connect_retry":
             self._left += 1
 
     def left(self, leg: Leg) -> None:
         """The caller went away during this attempt."""
+        self._given_up(leg, "cancelled")
+        self.desk.counts.cancelled += 1
+        self._close("cancelled", trio.current_time())
+
+    def left_race(self, *, won: bool) -> None:
+        """The caller went away during several attempts at once. One that had `won` and is over has been counted."""
+        counts = bool(self._out) or not won
+        for leg in sorted(self._out, key=lambda each: each.started):
+            self._given_up(leg, "cancelled")
+        if counts:
+            self.left_between()
+
+    def won(self, leg: Leg) -> None:
+        """It was the first of several with something to show; the others are being ended."""
+        self._answered_in_time(leg, trio.current_time())
+        self.desk.counts.hedges_won += leg.reason == "hedge"
+
+    def superseded(self, leg: Leg) -> None:
+        """It was ended because another attempt had won, or had shown that none can."""
+        elapsed = self._given_up(leg, "superseded")
+        self.desk.counts.superseded += 1
+        hedge = find_route(self.generation.routes, leg.plan.facts).hedge
+        if hedge is not None and not leg.timed:
+            self._latency(leg).outlasted(elapsed, fraction_of(hedge))
+
+    def _given_up(self, leg: Leg, outcome: Outcome) -> float:
         now = trio.current_time()
-        self._record(leg, "cancelled", now)
+        elapsed = now - leg.started
+        self._record(leg, outcome, now)
         if self._primary is not None:
             self._primary.left(leg, now)
         self.desk.judge(leg.plan, leg.trial, "neutral", now)
         if not leg.timed:
-            self._latency(leg).given_up(now - leg.started, now)
-        self.desk.counts.cancelled += 1
-        self._close("cancelled", now)
+            self._latency(leg).given_up(elapsed, now)
+        return elapsed
 
     def left_between(self) -> None:
         """The caller went away during a pause."""

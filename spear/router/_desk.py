@@ -23,6 +23,7 @@ from ._explain import Explanation, explain
 from ._facts import Facts, facts_of
 from ._failures import Fault
 from ._filter import considered
+from ._hedge import Purses
 from ._instance import Instance
 from ._registry import Generation
 from ._retry import Budget, jitter
@@ -46,7 +47,7 @@ class Desk:
 
     __slots__ = (
         "_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "limits", "mirroring", "pausing",
-        "stirred",
+        "purses", "stirred",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +64,7 @@ class Desk:
         self.stirred = Bell()
         """Rings for active probes: a breaker is not closed, or another configuration holds."""
         self.budget = Budget()
+        self.purses = Purses()
         self.decisions = Decisions(generation.config.decisions)
         self.mirroring: Mirroring | None = None
         """There once a route mirrors."""
@@ -82,6 +84,7 @@ class Desk:
             instance.tune(config.health, config.retries, taus)
         form_groups(generation.instances, config.health)
         self.limits.open(config, generation.instances)
+        self.purses.switch((route.match, route.hedge) for route in generation.routes if route.hedge is not None)
         self.decisions.tune(config.decisions)
         self.bell.ring()
         self.stirred.ring()
@@ -154,6 +157,10 @@ class Desk:
         allowed = instance.throttle.allows and self.budget.allows(active, self.generation.config.retries)
         self.counts.retries_denied += not allowed
         return allowed
+
+    def may_hedge(self) -> bool:
+        """Whether an attempt may go out beside one that is still running, by the budget of all."""
+        return self.budget.allows(self.counts.active, self.generation.config.retries)
 
     def settle(self, plan: Plan, fault: Fault) -> None:
         """Let the policy of `plan` know that its choice failed."""

@@ -10,6 +10,7 @@ from spear.ir import RequestEnvelope, Usage
 
 from ._bell import Bell
 from ._decide import Plan
+from ._hedge import Purse
 from ._instance import Instance
 from .health import Trial
 from .limits import Reservation
@@ -24,8 +25,8 @@ class Leg:
     what the backend said so far; `chars`: how much of a stream has passed through."""
 
     __slots__ = (
-        "call", "chars", "deadline", "first_event_at", "instance", "plan", "reason", "ref", "request", "reservation",
-        "started", "streamed", "timed", "trial", "usage",
+        "call", "chars", "deadline", "first_event_at", "instance", "plan", "purse", "reason", "ref", "request",
+        "reservation", "started", "streamed", "timed", "trial", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +52,7 @@ class Leg:
         self.usage: Usage | None = None
         self.chars = 0
         self.streamed = False
+        self.purse: Purse | None = None  # that it put something in, or was paid from
 
     def limit(self, deadline: float, upstream: float) -> None:
         """`deadline` is the request's; `upstream` is that of whoever asked, if it is earlier."""

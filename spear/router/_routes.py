@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from spear.config import Config, Mirror, OnExhausted, RouteMatch
+from spear.config import Config, Hedge, Mirror, OnExhausted, RouteMatch
 from spear.config import Route as RouteConfig
 from spear.ir import Operation
 
@@ -34,6 +34,8 @@ class Route(NamedTuple):
     fallback: tuple[str, ...] = ()
     mirror: Mirror | None = None
     filter: str | None = None
+    hedge: Hedge | None = None
+    continued: bool = False
     on_exhausted: OnExhausted | None = None
     """This and `max_attempts` of None = the host's."""
     max_attempts: int | None = None
@@ -76,6 +78,8 @@ def _resolve(route: RouteConfig, default: str | None) -> Route:
         fallback,
         route.mirror,
         route.filter,
-        on_exhausted=route.on_exhausted,
-        max_attempts=route.max_attempts,
+        route.hedge,
+        route.continuation is not None,
+        route.on_exhausted,
+        route.max_attempts,
     )
