@@ -242,7 +242,9 @@ class Runtime:
         return self._desk.explain(with_requirements(_envelope(request)))
 
     def backends(self) -> list[dict[str, Any]]:
-        """Every configured instance with its state: "running", or why it is not usable. No addresses, no keys."""
+        """Every configured instance with its state: "running", or why it is not usable. No addresses; of keys their
+        names and what is known of them."""
+        now = trio.current_time()
         rows = [
             {
                 "name": each.name,
@@ -258,6 +260,7 @@ class Runtime:
                 "queued": each.queued,
                 "state": _state(each),
                 "detail": "",
+                "keys": [] if each.pool is None else each.pool.observe(now),
             }
             for each in self._desk.generation.instances
         ]
@@ -276,6 +279,7 @@ class Runtime:
                 "queued": 0,
                 "state": each.reason,
                 "detail": each.detail,
+                "keys": [],
             }
             for each in self._desk.generation.skipped
         ]
@@ -414,7 +418,8 @@ def _state(instance: Instance) -> str:
     """For people: why it gets nothing or little, else how its actor is."""
     if instance.reason or instance.weight == 0:
         return instance.reason or "drained"
-    health = instance.health.state(trio.current_time())
+    now = trio.current_time()
+    health = instance.keys_reason(now) or instance.health.state(now)
     return instance.status if health == "ok" or instance.status != "running" else health
 
 

@@ -25,6 +25,7 @@ from ._model import Credential as Credential
 from ._model import GuestLimits as GuestLimits
 from ._model import HealthConfig as HealthConfig
 from ._model import InstanceConfig as InstanceConfig
+from ._model import KeysConfig as KeysConfig
 from ._model import LogConfig as LogConfig
 from ._model import Origin as Origin
 from ._model import Price as Price

@@ -12,12 +12,12 @@ TOP: Final = frozenset(
 )  # fmt: skip
 BACKEND: Final = frozenset(
     {
-        "breaker", "outlier", "probe", "hedge", "mirror", "budget", "key_pool", "key_policy", "slow_start", "group",
+        "breaker", "outlier", "probe", "hedge", "mirror", "budget", "slow_start", "group",
         "quota_group", "rpm", "tpm", "region",
     }
 )  # fmt: skip
 LIMITS: Final = frozenset({"rpm", "tpm", "rpd", "tpd", "input_tpm", "output_tpm"})
-CREDENTIAL: Final = frozenset({"limits", "rpm", "tpm", "weight", "budget"})
+CREDENTIAL: Final = frozenset({"limits", "rpm", "tpm", "budget"})
 ROUTE: Final = frozenset(
     {
         "hedge", "mirror", "continuation", "on_exhausted", "max_attempts", "retry", "filter", "budget", "limits",

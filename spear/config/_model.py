@@ -49,7 +49,10 @@ class Credential(Section):
     source: str
     """`env:NAME` or `file:PATH`: for people, in explanations."""
     value: Secret | None = None
-    quota_group: str | None = None
+    quota_group: Annotated[str, Field(min_length=1)] | None = None
+    """Keys that draw on the same quota cool together."""
+    weight: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """Its share among the keys of a backend."""
 
 
 class Timeouts(Section):
@@ -193,6 +196,15 @@ class RetryConfig(Section):
     throttle_tokens: Annotated[int, Field(ge=1)] = 10
 
 
+class KeysConfig(Section):
+    """When a key is left out for a while, and how it comes back."""
+
+    enabled: bool = True
+    cool_s: Seconds = 1.0
+    cool_max_s: Seconds = 60.0
+    revive_s: Seconds = 600.0
+
+
 class GuestLimits(Section):
     """Bounds of guest executions."""
 
@@ -235,6 +247,7 @@ class Config(Section):
     router: RouterLimits = RouterLimits()
     health: HealthConfig = HealthConfig()
     retries: RetryConfig = RetryConfig()
+    keys: KeysConfig = KeysConfig()
     guests: GuestLimits = GuestLimits()
     log: LogConfig = LogConfig()
     warnings: tuple[str, ...] = ()

@@ -18,6 +18,7 @@
     _usage       tokens and costs, also where nobody said
     _retry       backoff, throttle and budget of repetitions
     health/      breakers, outlier ejection, slow start: pure state
+    keys/        which of its keys an instance uses; cooling and dead ones
     _bell        rings when somebody may have recovered
     _desk        what outlives the router's actor
     _respond     envelopes that it makes

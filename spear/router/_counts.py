@@ -12,13 +12,14 @@ from ._instance import Instance
 
 class Counts:
     __slots__ = (
-        "attempts", "cancelled", "connect_retries", "errors", "fallbacks", "ok", "panics", "refused", "requests",
-        "retries", "retries_denied", "waited",
+        "another_key", "attempts", "cancelled", "connect_retries", "errors", "fallbacks", "ok", "panics", "refused",
+        "requests", "retries", "retries_denied", "waited",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.requests = self.ok = self.cancelled = 0
         self.attempts = self.fallbacks = self.connect_retries = self.refused = 0
+        self.another_key = 0
         self.retries = self.retries_denied = self.waited = self.panics = 0
         self.errors: Counter[str] = Counter()
 
@@ -32,7 +33,8 @@ class Counts:
 
     def observe(self, instances: Iterable[Instance], now: float) -> Mapping[str, object]:
         """`requests` = ok + errors + cancelled + those still under way. `refused`: full mailboxes that were met.
-        `retries`: sends to the same instance again; `waited`: requests that waited for a recovery."""
+        `another_key`: sends to the same instance at once, with another of its keys; `retries`: after a wait; `waited`:
+        requests that waited for a recovery."""
         return {
             "requests": self.requests,
             "ok": self.ok,
@@ -41,6 +43,7 @@ class Counts:
             "attempts": self.attempts,
             "fallbacks": self.fallbacks,
             "connect_retries": self.connect_retries,
+            "another_key": self.another_key,
             "retries": self.retries,
             "retries_denied": self.retries_denied,
             "refused": self.refused,

@@ -1,14 +1,17 @@
 """The course of one request: which attempt comes next, what each came to, and how it ends. No I/O.
 
-At most `max_attempts` sends: first each instance once, but for one free retry where nothing could be sent, then the
-same ones again after a backoff or what they asked for. An instance whose mailbox is full is passed over; that is no
-send. When nobody with the model is left, the route's fallback classes follow. When nobody is well, the course waits,
-panics or fails, as configured. It ends exactly once, as ok, failed or cancelled.
+At most `max_attempts` sends: first each instance once, but for one free retry where nothing could be sent and for
+another of its keys where it refused one; then the same ones again after a backoff or what they asked for. An instance
+whose mailbox is full is passed over; that is no send. When nobody with the model is left, the route's fallback classes
+follow. When nobody is well, the course waits, panics or fails, as configured. It ends exactly once, as ok, failed or
+cancelled.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import trio
@@ -41,6 +44,7 @@ from ._leg import Leg, Outcome, Pause
 from ._respond import backend_info, failed_response, send_model
 from ._routes import find_route
 from ._usage import settle_usage
+from .keys import KEYS_COOLING, KeyState, Trail
 
 _log = get_logger("spear.router")
 _FAIR_S: Final = 1.0
@@ -53,7 +57,8 @@ class Course:
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_plan", "_retried", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk", "generation", "request",
+        "_plan", "_retried", "_trail", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk", "generation",
+        "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
@@ -70,6 +75,7 @@ class Course:
         self._classes: Iterator[str] | None = None  # of the route's fallback, once it is needed
         self._left = limits.max_attempts
         self._tried: dict[str, Instance] = {}
+        self._trail: Trail | None = None  # once an attempt with a key has failed
         self._again = Again(generation.config.retries)
         self._free: Leg | None = None  # to be repeated at once
         self._retried = False
@@ -96,7 +102,7 @@ class Course:
             )
             return None
         free, self._free = self._free, None
-        if free is not None and free.ref.status == "running" and free.instance.health.reason(self._op, now) is None:
+        if free is not None and free.ref.status == "running" and self._well(free.instance, now):
             self.desk.counts.connect_retries += 1
             return self._leg(free.plan, free.instance, free.ref, "connect_retry", now)
         if self._left == 0:
@@ -104,7 +110,10 @@ class Course:
         plan = self._decide(now)
         if plan.chosen is not None:
             reason = "fallback" if self.attempts else "chosen"
+            if plan.chosen.name in self._tried:
+                reason = "another_key"
             self.desk.counts.fallbacks += reason == "fallback"
+            self.desk.counts.another_key += reason == "another_key"
             return self._send(plan, reason, now)
         return None if plan.refused else self._repeat(now) or self._exhausted(now)
 
@@ -112,10 +121,18 @@ class Course:
     def _op(self) -> Operation:
         return self.request.operation
 
+    def _well(self, instance: Instance, now: float) -> bool:
+        return instance.health.reason(self._op, now) is None and instance.keys_reason(now) is None
+
+    def _closed(self, now: float) -> AbstractSet[str]:
+        """Those that were tried. One that refused a key, and has another one ready, is as good as any other."""
+        return self._tried.keys() if self._trail is None else self._trail.closed(self._tried, now)
+
     def _decide(self, now: float) -> Plan:
         """Each decision passes the whole filter again, less those that were tried."""
+        closed = self._closed(now)
         while True:
-            plan = self._plan = self.desk.decide(self._facts, now, self._tried.keys())
+            plan = self._plan = self.desk.decide(self._facts, now, closed)
             if plan.chosen is not None:
                 return plan
             self._nobody = self._nobody or plan.error
@@ -132,10 +149,14 @@ class Course:
 
     def _repeat(self, now: float) -> Leg | Pause | None:
         """One that was tried already, through the whole filter again; the one that is due first."""
+        first = math.inf
         for repeat in self._again.waiting():
+            if repeat.due >= first:
+                break
             others = self.generation.by_name.keys() - {repeat.name}
             plan = self.desk.decide(repeat.facts, now, others)
             if plan.chosen is None:
+                first = min(first, self._cooled(plan, repeat.name, repeat.due, now))
                 continue
             if repeat.due > now:
                 return self._pause(Pause(repeat.due))
@@ -143,7 +164,15 @@ class Course:
                 return None
             self.desk.counts.retries += 1
             return self._send(plan, "retry", now)
-        return None
+        return None if first == math.inf else self._pause(Pause(first))
+
+    def _cooled(self, plan: Plan, name: str, due: float, now: float) -> float:
+        """When the instance `name`, due then, may be asked again as far as its keys go; infinity where that is too
+        late, or no matter of cooling keys."""
+        if plan.rejected.get(name) != KEYS_COOLING:
+            return math.inf
+        at = max(due, self.generation.by_name[name].keys_ready_at(now))
+        return at if at < self.deadline and at - now <= self.generation.config.retries.retry_after_max_s else math.inf
 
     def _exhausted(self, now: float) -> Leg | Pause | None:
         """Nobody is admissible. Where that is because nobody is well, what the host has configured."""
@@ -156,7 +185,7 @@ class Course:
         assert first.recovery is not None
         self._nobody, self._hint_ms = first.error, first.error.retry_after_ms
         if config.on_exhausted == "panic":
-            plan = self.desk.decide(first.facts, now, self._tried.keys() | spent, panic=True)
+            plan = self.desk.decide(first.facts, now, self._closed(now) | spent, panic=True)
             self.desk.counts.panics += plan.chosen is not None
             return None if plan.chosen is None else self._send(plan, "panic", now)
         if config.on_exhausted == "fail":
@@ -199,6 +228,9 @@ class Course:
     def _leg(self, plan: Plan, instance: Instance, ref: Ref[BackendMessage], reason: str, now: float) -> Leg:
         request = send_model(self.request, instance.own_model or plan.facts.model)
         leg = Leg(plan, instance, ref, reason, request, now, self.desk.begin(plan, now))
+        if instance.pool is not None:
+            used = () if self._trail is None else self._trail.used
+            leg.key = instance.pool.take(leg, plan.facts.affinity.session, now, used)
         leg.limit(self.deadline, self._upstream)
         if self._again.begun:
             self.desk.budget.take(leg)
@@ -218,6 +250,7 @@ class Course:
         now = leg.first_event_at = trio.current_time()
         self._answered_in_time(leg, now)
         self.desk.judge(leg.plan, leg.trial, "proved", now)
+        self._key_answered(leg, now)
 
     def failed(self, leg: Leg, fault: Fault) -> bool:
         """Record it; True where another attempt may follow."""
@@ -231,8 +264,9 @@ class Course:
         if (rule.counts or rule.same_instance != "no") and not hasty:
             instance.throttle.failed()
         self._again.failed(instance.name, leg.plan.facts, fault, now, self.deadline, jitter_of(leg.plan))
+        has_another_key = leg.key is not None and self._key_failed(leg, leg.key, fault, now)
         self._last = fault.error
-        if rule.another_instance:  # otherwise it is the request's, and says nothing of the instance
+        if rule.another_instance and not has_another_key:  # otherwise it is the request's, or the key's alone
             self._latency(leg).failed((leg.first_event_at or now) - leg.started, now)
         # A connect that timed out has had its time; a refused or reset one is worth the one free retry.
         free = rule.free_retry and not fault.actor_gone and fault.error.code is not ErrorCode.TIMEOUT
@@ -270,12 +304,15 @@ class Course:
         for leg in self._out:
             self.desk.budget.give_back(leg)
             self.desk.judge(leg.plan, leg.trial, "neutral", trio.current_time())
+            if leg.key is not None:
+                leg.key.release(leg)
 
     def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
         now = trio.current_time()
         self._record(leg, "ok", now)
         self._answered_in_time(leg, now)
         self.desk.judge(leg.plan, leg.trial, "succeeded", now)
+        self._key_answered(leg, now)
         leg.instance.throttle.succeeded()
         self.desk.counts.ok += 1
         usage = settle_usage(answer.usage, leg.plan.facts, answer.payload, leg.instance.config.price)
@@ -328,6 +365,23 @@ class Course:
         """What a broken stream used: what the backend said, else what passed through."""
         return settle_usage(usage or Usage(), leg.plan.facts, chars, leg.instance.config.price)
 
+    def _key_answered(self, leg: Leg, now: float) -> None:
+        if leg.instance.keys_troubled and leg.key is not None:
+            self.desk.keys.answered(leg.key, leg, leg.started, now, leg.instance)
+
+    def _key_failed(self, leg: Leg, key: KeyState, fault: Fault, now: float) -> bool:
+        """True where this was about the key, and the instance has another one for this request."""
+        rule, name = fault.rule, leg.instance.name
+        self.desk.keys.failed(key, leg, rule.key, fault.error, leg.started, now)
+        if rule.free_retry:
+            return False  # nothing was sent with it
+        self._trail = trail = self._trail or Trail()
+        trail.failed(name, key, refused=rule.key != "keep")
+        open_again = trail.open_again(name, leg.instance, now)
+        if open_again:
+            self._again.forgive(name)
+        return open_again
+
     def _answered_in_time(self, leg: Leg, now: float) -> None:
         if not leg.timed:
             leg.timed = True
@@ -339,6 +393,8 @@ class Course:
     def _record(self, leg: Leg, outcome: Outcome, now: float, code: ErrorCode | None = None) -> None:
         self._out.discard(leg)
         self.desk.budget.give_back(leg)
+        if leg.key is not None and outcome != "ok":
+            leg.key.release(leg)
         self.attempts.append(
             Attempt(
                 backend=leg.instance.name,

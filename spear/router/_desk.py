@@ -27,6 +27,7 @@ from ._retry import Budget, jitter
 from ._routes import taus_of
 from ._succession import Succession
 from .health import Trial, Verdict, form_groups
+from .keys import Ring
 from .policies import POLICIES, Change, Memory
 
 _JITTER_SALT: Final = 0x6A697474
@@ -36,11 +37,13 @@ _NOBODY: frozenset[str] = frozenset()
 class Desk:
     """`rng` gives the seed of each decision; seed it to make a run repeatable."""
 
-    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "pausing")
+    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "keys", "pausing")
 
     def __init__(self, generation: Generation, *, rng: Random | None = None) -> None:
         self.generation = generation
         form_groups(generation.instances, generation.config.health)
+        self.keys = Ring()
+        self.keys.hold(generation.config, generation.instances)
         self.counts = Counts()
         self._memory = Memory()
         self._rng = rng or Random()
@@ -61,6 +64,7 @@ class Desk:
         for instance in generation.instances:
             instance.tune(config.health, config.retries, taus)
         form_groups(generation.instances, config.health)
+        self.keys.hold(config, generation.instances)
         self.bell.ring()
 
     def decide(self, facts: Facts, now: float, exclude: AbstractSet[str] = _NOBODY, *, panic: bool = False) -> Plan:
@@ -127,6 +131,7 @@ class Desk:
         return {
             "generation": self.generation.number,
             **self.counts.observe(self.generation.instances, trio.current_time()),
+            "keys": self.keys.observe(trio.current_time()),
         }
 
 

@@ -19,7 +19,7 @@ from spear.ir import ErrorCode, Limits
 
 from ._case import Case, Instances, Reject, keep
 from ._facts import Facts
-from ._moment import admission, health, slow_start, untried
+from ._moment import admission, health, keys, slow_start, untried
 
 
 class Filtered(NamedTuple):
@@ -203,6 +203,8 @@ _LASTING: Final = (
 )
 _NOW: Final = (
     _Step("untried", ErrorCode.BACKEND_UNAVAILABLE, untried),
+    # Before health: while somebody is merely unwell, there is a recovery to wait for.
+    _Step("keys", ErrorCode.CREDENTIALS_EXHAUSTED, keys),
     _Step("health", ErrorCode.BACKEND_UNAVAILABLE, health),
     _Step("admission", ErrorCode.OVERLOADED, admission),
     _Step("slow start", ErrorCode.BACKEND_UNAVAILABLE, slow_start),

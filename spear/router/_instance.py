@@ -20,6 +20,7 @@ from ._facts import hash_name
 from ._latency import DEFAULT_TAU_S, Estimate, Latency, Timing
 from ._retry import Throttle
 from .health import Health
+from .keys import Pool
 
 NOT_STARTED: Final = "not_started"
 MISSING_CREDENTIAL: Final = "missing_credential"
@@ -29,9 +30,9 @@ _LIMITS_OF_ADMISSION: Final = frozenset({"max_inflight", "max_queue"})
 class Instance:
     __slots__ = (
         "answers_to", "capabilities", "checks_limits", "config", "failed", "features", "health", "identity", "index",
-        "keys", "kind", "kind_name", "latencies", "lingers", "max_inflight", "max_queue", "name", "ops", "own_model",
-        "price", "priority", "reason", "ref", "refused", "room", "sent", "taus", "throttle", "transports", "turns",
-        "weight",
+        "keys", "keys_troubled", "kind", "kind_name", "latencies", "lingers", "max_inflight", "max_queue", "name",
+        "ops", "own_model", "pool", "price", "priority", "reason", "ref", "refused", "room", "sent", "taus", "throttle",
+        "transports", "turns", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +72,10 @@ class Instance:
         self.max_queue = limits.max_queue if own.max_queue is None else own.max_queue
         self.room = self.max_inflight + self.max_queue
         self.keys = tuple(keys)
+        self.pool: Pool | None = None
+        """Its keys with what is known of them, once a desk holds it; None where it needs no key."""
+        self.keys_troubled = False
+        """Some of them may be cooling or dead: only then there is anything to ask."""
         self.reason = reason
         """Why this instance is out of service for the whole generation; None = it is not."""
         self.ref: Ref[BackendMessage] | None = None
@@ -147,9 +152,13 @@ class Instance:
             found = self.latencies[timing] = Latency(self.taus)
         return found
 
-    def key(self) -> Key | None:
-        """The credential for the next attempt: the first that has a value."""
-        return self.keys[0] if self.keys else None
+    def keys_reason(self, now: float) -> str | None:
+        """Why none of its keys may be used now; None = one may, or it needs none."""
+        return self.pool.reason(now) if self.keys_troubled and self.pool is not None else None
+
+    def keys_ready_at(self, now: float) -> float:
+        """Where they all cool: when the first of them may be used again."""
+        return now if self.pool is None else self.pool.ready_at(now)
 
     def host(self, *, debug_raw: bool) -> Host:
         """What its adapter is lent: its own secrets only, to keep them out of texts."""

@@ -12,6 +12,7 @@ from ._bell import Bell
 from ._decide import Plan
 from ._instance import Instance
 from .health import Trial
+from .keys import KeyState
 
 Outcome = Literal["ok", "failed", "refused", "superseded", "cancelled"]
 FIRST_EVENT_S: Final = 60.0
@@ -22,7 +23,7 @@ class Leg:
     """One attempt: at whom, with what, until when. Times on Trio's clock. `timed`: the policies know its time."""
 
     __slots__ = (
-        "call", "deadline", "first_event_at", "instance", "plan", "reason", "ref", "request", "started", "timed",
+        "call", "deadline", "first_event_at", "instance", "key", "plan", "reason", "ref", "request", "started", "timed",
         "trial",
     )  # fmt: skip
 
@@ -43,6 +44,7 @@ class Leg:
         self.request = request
         self.started = started
         self.trial = trial
+        self.key: KeyState | None = None
         self.first_event_at: float | None = None
         self.timed = False
 
@@ -55,7 +57,7 @@ class Leg:
             connect=timeouts.connect,
             first_event=timeouts.first_event or FIRST_EVENT_S,
             idle=timeouts.idle,
-            key=self.instance.key(),
+            key=None if self.key is None else self.key.key,
         )
 
 
