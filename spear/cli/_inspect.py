@@ -30,7 +30,7 @@ def backends(config_path: Path | None, as_json: bool) -> None:
             return 0
         click.echo(
             table(
-                ("name", "kind", "answers to", "weight", "operations", "features", "keys", "state"),
+                ("name", "kind", "answers to", "weight", "operations", "features", "state"),
                 [
                     (
                         row["name"],
@@ -39,7 +39,6 @@ def backends(config_path: Path | None, as_json: bool) -> None:
                         str(row["weight"]),
                         ", ".join(row["ops"]),
                         ", ".join(f.removeprefix("supports_") for f in row["features"]),
-                        ", ".join(k["id"] if k["state"] == "ok" else f"{k['id']} ({k['state']})" for k in row["keys"]),
                         row["state"] + (f": {row['detail']}" if row["detail"] else ""),
                     )
                     for row in rows

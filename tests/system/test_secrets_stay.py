@@ -147,7 +147,8 @@ def source(tmp_path, fault_server, monkeypatch):
         backend("refused", "http://127.0.0.1:1/canary-path", credentials=["f"]),
         credentials=[{"name": "e", "env": VARIABLE}, {"name": "f", "file": str(tmp_path / "key")}],
         retries={"per_instance": 1},
-        health={"enabled": False},  # each fault is to be met, however many came before it
+        health={"enabled": False},  # each fault is to be met, however many came before it,
+        keys={"enabled": False},  # and with each key
     )
 
 
@@ -185,6 +186,33 @@ async def test_answers_errors_and_logs(fault_server, source, witness):
                 witness.see_error(error)
     assert was_sent(fault_server)  # else there was nothing to leak
     witness.judge()
+
+
+async def test_keys_that_are_refused_and_limited(fault_server, source, witness):
+    """What is kept and told of a key has its name and the backend's text, in which the backend repeats the key."""
+    source["spear"] |= {"keys": {"revive_s": 0.05}}
+    source["spear"]["backends"][0]["credentials"] = ["e", "f"]
+    async with spear.open_runtime(source, observer=lambda *both: witness.see(*map(repr, both))) as runtime:
+        for does in (*FAULTS[:4], {}):
+            fault_server.script(times=None, **does)
+            for _ in range(3):
+                witness.see_response(await runtime.invoke(chat("hi", "by-env")))
+                witness.see(runtime.backends(), runtime.snapshot(), asdict(runtime.snapshot()))
+                witness.see(runtime.explain(chat("x", "by-env")).as_json())
+                witness.see([vars_of(key) for each in runtime._desk.generation.instances for key in keys_of(each)])
+                await trio.sleep(0.06)
+    assert was_sent(fault_server)
+    assert b"'state': 'dead'" in b"".join(witness.seen)
+    assert "key_dead" in witness.log.getvalue()
+    witness.judge()
+
+
+def keys_of(instance):
+    return () if instance.pool is None else instance.pool.keys
+
+
+def vars_of(key):
+    return {name: repr(getattr(key, name)) for name in key.__slots__}
 
 
 @pytest.mark.parametrize("does", [FAULTS[0], FAULTS[4], FAULTS[7], FAULTS[10], {}], ids=str)

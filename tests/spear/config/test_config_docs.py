@@ -15,6 +15,7 @@ from spear.config import (
     GuestLimits,
     HealthConfig,
     InstanceConfig,
+    KeysConfig,
     LogConfig,
     Price,
     RetryConfig,
@@ -46,6 +47,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[spear.router]": RouterLimits,
     "[spear.health]": HealthConfig,
     "[spear.retries]": RetryConfig,
+    "[spear.keys]": KeysConfig,
     "[spear.guests]": GuestLimits,
     "[spear.log]": LogConfig,
 }
@@ -68,7 +70,13 @@ def test_every_key_is_documented_and_nothing_else(section: str) -> None:
 
 
 def test_the_keys_of_a_credential() -> None:
-    assert documented("[[spear.credentials]]") == {"name": "required", "env": "–", "file": "–", "quota_group": "–"}
+    assert documented("[[spear.credentials]]") == {
+        "name": "required",
+        "env": "–",
+        "file": "–",
+        "quota_group": "–",
+        "weight": "`1`",
+    }
 
 
 @pytest.mark.parametrize("section", SECTIONS)
