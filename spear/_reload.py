@@ -85,6 +85,7 @@ class Reloader:
         self.guests: GuestLimits | None = None
         """Those that the engine was started with, once there is one."""
         self._router = config.router
+        self._tracing = config.tracing
         self._desk = desk
         self._find_kind = find_kind
         self._turn = trio.Lock()
@@ -172,6 +173,9 @@ class Reloader:
                 now, new = getattr(started, key), getattr(wanted, key)
                 if now != new:
                     yield f"{section}.{key} stays {now} until the next start, which makes it {new}"
+
+        if config.tracing != self._tracing:
+            yield f"tracing stays {str(self._tracing).lower()} until the next start"
 
     def _failed(self, error: str, problems: tuple[Problem, ...] = ()) -> ReloadReport:
         return ReloadReport(generation=self._desk.generation.number, error=error, problems=problems)

@@ -28,6 +28,7 @@ from actors import (
     open_supervisor,
 )
 
+from ._extras import need
 from ._guest_chat import GuestChat
 from ._reload import Reloader, ReloadReport, Source
 from ._tree import Backends, Executions, RunGuest
@@ -99,6 +100,7 @@ class Runtime:
         self._desk = desk
         self._supervisor = supervisor
         self._observer = observer
+        self._spans = _spans(desk.generation.config)
         self._reloader = reloader
         self._router: Ref[RouterMessage]
         self._executions: Executions | None = None
@@ -321,6 +323,8 @@ class Runtime:
 
     def _observe(self, request: RequestEnvelope, response: ResponseEnvelope) -> None:
         self._count(request, response)
+        if self._spans is not None:
+            self._spans(request, response)
         if self._observer is not None:
             self._observer(request, response)
 
@@ -397,6 +401,13 @@ async def open_runtime(
 def _source(config: Config | Path | str | Mapping[str, Any]) -> Source:
     """What to read again: a path that still means the same file where the program goes to another folder."""
     return Path(config).absolute() if isinstance(config, str | Path) else config
+
+
+def _spans(config: Config) -> Observer | None:
+    if not config.tracing:
+        return None
+    observer: Observer = need("spear.telemetry._spans", "otel").RequestSpans()
+    return observer
 
 
 def _check_loop() -> None:

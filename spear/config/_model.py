@@ -239,6 +239,8 @@ class Config(Section):
     """What becomes of a request for which nobody is well."""
     debug_raw: bool = False
     """Keep the backend's own JSON in `response.raw`."""
+    tracing: bool = False
+    """Make OpenTelemetry spans of requests; where they go is the program's."""
     credentials: tuple[Credential, ...] = ()
     backends: tuple[InstanceConfig, ...] = ()
     skipped: tuple[SkippedInstance, ...] = ()

@@ -58,7 +58,7 @@ _ORDERED = (
     ("retries", "backoff_s", "backoff_max_s"),
     ("keys", "cool_s", "cool_max_s"),
 )
-_SCALARS = ("default_policy", "on_exhausted", "debug_raw")
+_SCALARS = ("default_policy", "on_exhausted", "debug_raw", "tracing")
 
 
 def read(document: Document, environ: Mapping[str, str]) -> Config:

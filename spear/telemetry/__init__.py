@@ -5,6 +5,7 @@ _log        structured logs, without touching anyone's global logging
 _counters   counters, gauges, histograms; their text for Prometheus
 _actors     an instrument that counts what actors do
 _requests   an observer that counts requests and attempts
+_spans      an observer that makes OpenTelemetry spans; imported by name, because it needs the extra `otel`
 """
 
 from ._actors import ActorCounters as ActorCounters

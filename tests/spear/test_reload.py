@@ -550,6 +550,10 @@ async def test_settings_that_hold_from_the_next_start(kind):
             assert report.not_applied == ("router.max_requests stays 8192 until the next start, which makes it 7",)
         assert report.settings == ()
         assert runtime.config.guests.timeout_s == 9
+        new["spear"]["tracing"] = True
+        assert "tracing stays false until the next start" in (await runtime.reload(new)).not_applied
+        del new["spear"]["tracing"]
+        assert "tracing" in (await runtime.reload(new)).settings
         new["spear"]["guests"]["max_executions"] = 3
         del new["spear"]["router"]
         report = await runtime.reload(new)
