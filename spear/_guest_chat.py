@@ -27,9 +27,10 @@ Invoke = Callable[[RequestEnvelope], Awaitable[ResponseEnvelope]]
 class GuestChat:
     """The chat port of one execution. Whatever goes wrong is an error body; only a cancellation passes through."""
 
-    def __init__(self, invoke: Invoke, task: TaskConfig) -> None:
+    def __init__(self, invoke: Invoke, task: TaskConfig, execution_id: str | None = None) -> None:
         self._invoke = invoke
         self._task = task
+        self._execution_id = execution_id
 
     async def __call__(self, session: ChatSnapshot) -> ChatReply:
         from .hostcall import ChatReply
@@ -46,6 +47,9 @@ class GuestChat:
             ChatSession(session.fd, session.messages, [text for _, text in session.tools], session.params),
             task_id=self._task.id,
         )
+        if self._execution_id is not None:
+            meta = request.meta.model_copy(update={"execution_id": self._execution_id})
+            request = request.model_copy(update={"meta": meta})
         return allowed_for(self._task, request)
 
 

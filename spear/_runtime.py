@@ -215,7 +215,7 @@ class Runtime:
             return await executions.engine.run(
                 module,
                 task=GuestTask(task.id, task.config),
-                chat=GuestChat(self.invoke, task),
+                chat=GuestChat(self.invoke, task, execution_id),
                 entry=entry,
                 timeout_s=limit_s,
                 on_log=on_log,
@@ -286,6 +286,14 @@ class Runtime:
             for each in self._desk.generation.skipped
         ]
         return rows + skipped
+
+    def usage(self) -> dict[str, Any]:
+        """What is left of rates and budgets, as of now; never waits, changes nothing.
+
+        `backends`: for each backend that is limited, what is left by limit, those of its keys with the key's name.
+        `budgets`: for each, its limits and what is left; where each task or run has its own, that of the ten who have
+        least left."""
+        return self._desk.usage()
 
     def capabilities(self) -> dict[str, Any]:
         """What can be asked for: operations, and the features and models of each, over all usable backends."""

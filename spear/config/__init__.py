@@ -6,6 +6,7 @@ _report           problems and warnings: their place and their words
 _read             from a file or a mapping to plain values
 _sections         from a plain table to a section of the model
 _credentials      reading keys from variables and files
+_budgets          the tables of budgets
 _references       names used twice, names that nothing has
 _later            settings that this version does not have
 _spear            the layout `[spear]`
@@ -20,11 +21,14 @@ from ._load import FILE_NAME as FILE_NAME
 from ._load import default_config as default_config
 from ._load import find_config as find_config
 from ._load import load_config as load_config
+from ._model import Budget as Budget
+from ._model import BudgetMatch as BudgetMatch
 from ._model import Config as Config
 from ._model import Credential as Credential
 from ._model import GuestLimits as GuestLimits
 from ._model import HealthConfig as HealthConfig
 from ._model import InstanceConfig as InstanceConfig
+from ._model import KeyLimits as KeyLimits
 from ._model import KeysConfig as KeysConfig
 from ._model import LogConfig as LogConfig
 from ._model import Origin as Origin

@@ -7,20 +7,18 @@ from typing import Final
 
 TOP: Final = frozenset(
     {
-        "decisions", "hedge", "mirror", "probe", "limits", "budgets", "redis", "filter", "simulate",
+        "decisions", "hedge", "mirror", "probe", "limits", "redis", "filter", "simulate",
     }
 )  # fmt: skip
 BACKEND: Final = frozenset(
     {
-        "breaker", "outlier", "probe", "hedge", "mirror", "budget", "slow_start", "group",
-        "quota_group", "rpm", "tpm", "region",
+        "breaker", "outlier", "probe", "hedge", "mirror", "slow_start", "group",
+        "quota_group", "region",
     }
 )  # fmt: skip
-LIMITS: Final = frozenset({"rpm", "tpm", "rpd", "tpd", "input_tpm", "output_tpm"})
-CREDENTIAL: Final = frozenset({"limits", "rpm", "tpm", "budget"})
 ROUTE: Final = frozenset(
     {
         "hedge", "mirror", "continuation", "on_exhausted", "max_attempts", "retry", "filter", "budget", "limits",
     }
 )  # fmt: skip
-TASK: Final = frozenset({"budget", "limits", "policy"})
+TASK: Final = frozenset({"limits", "policy"})

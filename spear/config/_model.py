@@ -41,6 +41,20 @@ Seconds = Annotated[float, Field(gt=0)]
 PolicyName = str
 
 
+_Rate = Annotated[int, Field(ge=1)] | None
+
+
+class KeyLimits(Section):
+    """What one key may be used for, by all backends that share it; named as in the limits of a backend."""
+
+    rpm: _Rate = None
+    tpm: _Rate = None
+    input_tpm: _Rate = None
+    output_tpm: _Rate = None
+    rpd: _Rate = None
+    tpd: _Rate = None
+
+
 class Credential(Section):
     """A key, by the name of where it comes from. `value` is None where the variable or file was missing when it was
     read."""
@@ -53,6 +67,7 @@ class Credential(Section):
     """Keys that draw on the same quota cool together."""
     weight: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """Its share among the keys of a backend."""
+    limits: KeyLimits = KeyLimits()
 
 
 class Timeouts(Section):
@@ -224,6 +239,41 @@ class TaskConfig(Section):
     origin: Origin = Origin()
 
 
+class BudgetMatch(Section):
+    """Which attempts a budget pays for; an absent key matches all."""
+
+    operation: Operation | None = None
+    model_class: str | None = None
+    backend: str | None = None
+    task: str | None = None
+
+
+class Budget(Section):
+    """So much in any window, for each of those that `per` tells apart. At least one of `requests`, `tokens` and `cost`
+    is given; what is beyond one of them is beyond the budget."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    window: Seconds
+    per: Literal["all", "task", "guest", "backend", "key"] = "all"
+    match: BudgetMatch = BudgetMatch()
+    requests: Annotated[int, Field(ge=1)] | None = None
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    cost: Annotated[float, Field(gt=0)] | None = None
+    """In the currency of the prices."""
+    soft: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """The share of it at which requests go to `degrade_to`."""
+    degrade_to: str | None = None
+    """A model class."""
+    origin: Origin = Origin()
+
+    def pays(self, instance: InstanceConfig) -> bool:
+        """Whether attempts at `instance` can be paid from it."""
+        match = self.match
+        if match.backend is not None and match.backend.strip() != instance.name:
+            return False
+        return match.model_class is None or match.model_class.strip() in instance.answers_to
+
+
 class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = "warning"
     format: Literal["console", "json"] = "console"
@@ -246,6 +296,7 @@ class Config(Section):
     skipped: tuple[SkippedInstance, ...] = ()
     routes: tuple[Route, ...] = ()
     tasks: tuple[TaskConfig, ...] = ()
+    budgets: tuple[Budget, ...] = ()
     router: RouterLimits = RouterLimits()
     health: HealthConfig = HealthConfig()
     retries: RetryConfig = RetryConfig()

@@ -141,6 +141,7 @@ _REQUIRED: Final = {
     "id": "a name of your choice",
     "kind": 'a kind of backend such as "openai_chat" or "stub"',
     "hosting": '"local" or "remote"',
+    "window": 'a duration such as "1h"',
 }
 _BOUNDS: Final = {
     "greater_than": ("gt", "more than"),

@@ -10,6 +10,7 @@ from spear.ir import Limits
 from spear.secrets import Secret
 
 from . import _later
+from ._budgets import check_budgets, read_budget
 from ._credentials import UnusableCredential, from_environment, from_file, is_variable_name
 from ._model import (
     Config,
@@ -17,6 +18,7 @@ from ._model import (
     GuestLimits,
     HealthConfig,
     InstanceConfig,
+    KeyLimits,
     KeysConfig,
     LogConfig,
     Price,
@@ -80,6 +82,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         ],
         "routes": [_route(report, *each) for each in _items(report, top, "routes")],
         "tasks": [_task(report, *each) for each in _items(report, top, "tasks")],
+        "budgets": [read_budget(report, *each) for each in _items(report, top, "budgets")],
         "backends": backends,
     }
     for key, low, high in _ORDERED:
@@ -87,6 +90,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
     scalars = build(report, Config, {key: top[key] for key in _SCALARS if key in top}, path)
     _policy(report, top, path, "default_policy")
     check_references(report, top, sections)
+    check_budgets(report, top, sections)
     if not top.get("backends"):
         report.warn(path, "no backend is configured: every request will be refused")
     report.raise_if_any()
@@ -122,7 +126,7 @@ def _check_order(report: Report, section: object, path: Path, low: str, high: st
 def _credential(
     report: Report, path: Path, values: Table, document: Document, environ: Mapping[str, str], used: Collection[str]
 ) -> Credential | None:
-    values = only_known(report, values, path, ("name", "env", "file", "quota_group", "weight"), _later.CREDENTIAL)
+    values = only_known(report, values, path, ("name", "env", "file", "quota_group", "limits", "weight"))
     sources = [key for key in ("env", "file") if key in values]
     if len(sources) != 1:
         report.add(
@@ -144,6 +148,8 @@ def _credential(
         )
         return None
     _name(report, values, path)
+    if isinstance(values.get("limits"), dict):
+        values["limits"] = only_known(report, values["limits"], (*path, "limits"), keys_of(KeyLimits))
     credential = build(report, Credential, {**values, "source": f"{kind}:{place}"}, path)
     if credential is None or credential.name not in used:
         return credential
@@ -161,9 +167,9 @@ def _backend(report: Report, values: Table, path: Path) -> InstanceConfig | None
     if url is not None:
         url = checked_url(report, url, (*path, "base_url"))
     _name(report, values, path)
-    for key, model, later in (("limits", Limits, _later.LIMITS), ("price", Price, ()), ("timeouts", Timeouts, ())):
+    for key, model in (("limits", Limits), ("price", Price), ("timeouts", Timeouts)):
         if isinstance(values.get(key), dict):
-            values[key] = only_known(report, values[key], (*path, key), keys_of(model), later)
+            values[key] = only_known(report, values[key], (*path, key), keys_of(model))
     if isinstance(values.get("timeouts"), dict):
         clocks = dict(values["timeouts"])
         if clocks.get("first_event") == "auto":

@@ -16,6 +16,15 @@ class Limits(Model):
 
     max_inflight: _Limit = None
     max_queue: Annotated[int, Field(ge=0)] | None = None
+    rpm: _Limit = None
+    """Requests a minute."""
+    tpm: _Limit = None
+    """Tokens a minute, input and output."""
+    input_tpm: _Limit = None
+    output_tpm: _Limit = None
+    rpd: _Limit = None
+    """Requests in any 24 hours."""
+    tpd: _Limit = None
     max_input_tokens: _Limit = None
     max_output_tokens: _Limit = None
     max_batch: _Limit = None

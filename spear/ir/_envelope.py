@@ -39,6 +39,8 @@ class Meta(Model):
     source_id: str | None = None
     """The caller's own name for the request, which need not be unique (`chatcmpl_1000` of a guest)."""
     session_id: str | None = None
+    execution_id: str | None = None
+    """The run of the guest that asks."""
     priority_class: str | None = None
 
 

@@ -54,7 +54,9 @@ class Counts:
 
 
 def _observe(instance: Instance, now: float) -> Mapping[str, object]:
+    limits = {} if instance.bounds is None else {"left": instance.bounds.remaining(now)}
     return {
+        **limits,
         "status": instance.reason or instance.status,
         "inflight": instance.inflight,
         "queued": instance.queued,

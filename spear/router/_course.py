@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Final
 
 import trio
@@ -36,15 +37,15 @@ from spear.telemetry import get_logger
 from ._again import Again
 from ._decide import RETRY_HINT_MS, Plan
 from ._desk import Desk, jitter_of
-from ._facts import facts_of
 from ._failures import Fault
 from ._instance import Instance
 from ._latency import Latency
 from ._leg import Leg, Outcome, Pause
 from ._respond import backend_info, failed_response, send_model
 from ._routes import find_route
+from ._settle import settle_leg
 from ._usage import settle_usage
-from .keys import KEYS_COOLING, KeyState, Trail
+from .keys import KEYS_COOLING, KeyState, Pool, Trail
 
 _log = get_logger("spear.router")
 _FAIR_S: Final = 1.0
@@ -70,7 +71,7 @@ class Course:
         timeout = limits.default_timeout_s if request.timeout_ms is None else request.timeout_ms / 1000
         self.deadline = arrived + timeout
         self.attempts: list[Attempt] = []
-        self._facts = facts_of(request)
+        self._facts = desk.facts(request)
         self._asked = [self._facts]  # of the class that is asked for, then of the fallback classes
         self._classes: Iterator[str] | None = None  # of the route's fallback, once it is needed
         self._left = limits.max_attempts
@@ -229,9 +230,10 @@ class Course:
         request = send_model(self.request, instance.own_model or plan.facts.model)
         leg = Leg(plan, instance, ref, reason, request, now, self.desk.begin(plan, now))
         if instance.pool is not None:
-            used = () if self._trail is None else self._trail.used
-            leg.key = instance.pool.take(leg, plan.facts.affinity.session, now, used)
+            leg.key = self._key(leg, instance, instance.pool, now)
         leg.limit(self.deadline, self._upstream)
+        if instance.bounds is not None:
+            leg.reservation = instance.bounds.reserve(plan.facts, leg.call.key, now)
         if self._again.begun:
             self.desk.budget.take(leg)
         self._out.add(leg)
@@ -255,7 +257,7 @@ class Course:
     def failed(self, leg: Leg, fault: Fault) -> bool:
         """Record it; True where another attempt may follow."""
         now, rule, instance = trio.current_time(), fault.rule, leg.instance
-        self._record(leg, "failed", now, fault.error.code)
+        self._record(leg, "failed", now, fault.error.code, fault)
         instance.failed += 1
         self.desk.settle(leg.plan, fault)
         out_of_time = fault.error.code is ErrorCode.TIMEOUT and now >= self.deadline
@@ -306,16 +308,20 @@ class Course:
             self.desk.judge(leg.plan, leg.trial, "neutral", trio.current_time())
             if leg.key is not None:
                 leg.key.release(leg)
+            if leg.reservation is not None:
+                leg.reservation.keep(trio.current_time())
+        self._out.clear()
 
     def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
         now = trio.current_time()
+        usage = settle_usage(answer.usage, leg.plan.facts, answer.payload, leg.instance.config.price)
+        leg.usage = usage
         self._record(leg, "ok", now)
         self._answered_in_time(leg, now)
         self.desk.judge(leg.plan, leg.trial, "succeeded", now)
         self._key_answered(leg, now)
         leg.instance.throttle.succeeded()
         self.desk.counts.ok += 1
-        usage = settle_usage(answer.usage, leg.plan.facts, answer.payload, leg.instance.config.price)
         return ResponseEnvelope(
             request_id=self.request.request_id,
             operation=self.request.operation,
@@ -361,9 +367,16 @@ class Course:
         self.ended(error)
         return failed_response(self.request, error)
 
-    def partial_usage(self, leg: Leg, usage: Usage | None, chars: int) -> Usage:
-        """What a broken stream used: what the backend said, else what passed through."""
-        return settle_usage(usage or Usage(), leg.plan.facts, chars, leg.instance.config.price)
+    def partial_usage(self, leg: Leg) -> Usage:
+        """What a stream has used so far: what the backend said, else what passed through."""
+        return settle_usage(leg.usage or Usage(), leg.plan.facts, leg.chars, leg.instance.config.price)
+
+    def _key(self, leg: Leg, instance: Instance, pool: Pool, now: float) -> KeyState:
+        facts, bounds = leg.plan.facts, instance.bounds
+        has_room = None
+        if bounds is not None and bounds.keyed:
+            has_room = partial(bounds.key_admits, facts=facts, now=now)
+        return pool.take(leg, facts.affinity.session, now, () if self._trail is None else self._trail.used, has_room)
 
     def _key_answered(self, leg: Leg, now: float) -> None:
         if leg.instance.keys_troubled and leg.key is not None:
@@ -390,11 +403,15 @@ class Course:
     def _latency(self, leg: Leg) -> Latency:
         return leg.instance.latency(leg.plan.facts.timing)
 
-    def _record(self, leg: Leg, outcome: Outcome, now: float, code: ErrorCode | None = None) -> None:
+    def _record(
+        self, leg: Leg, outcome: Outcome, now: float, code: ErrorCode | None = None, fault: Fault | None = None
+    ) -> None:
         self._out.discard(leg)
         self.desk.budget.give_back(leg)
         if leg.key is not None and outcome != "ok":
             leg.key.release(leg)
+        if leg.reservation is not None:
+            settle_leg(leg, leg.reservation, outcome, fault, now)
         self.attempts.append(
             Attempt(
                 backend=leg.instance.name,

@@ -18,6 +18,8 @@ from ._draws import Draws
 from ._facts import Facts
 from ._filter import Filtered, admit
 from ._instance import Instance
+from ._no_room import RETRY_HINT_MS as RETRY_HINT_MS
+from ._no_room import no_room
 from ._routes import Route, find_route
 from .health import BREAKER_OPEN, EJECTED, HALF_OPEN
 from .keys import KEYS_COOLING
@@ -26,8 +28,6 @@ from .policies import POLICIES, Change, Choice, Memory
 if TYPE_CHECKING:
     from ._registry import Generation
 
-RETRY_HINT_MS: Final = 1000
-"""When to ask again, where nothing better is known."""
 _NAMES_SHOWN: Final = 8
 _NOBODY: Final[frozenset[str]] = frozenset()
 _UNWELL: Final = frozenset({BREAKER_OPEN, HALF_OPEN, EJECTED})
@@ -96,10 +96,13 @@ def decide(
     found = admit(instances, Case(facts, task, exclude, now, seed, panic), remembered)
     if found.code is not None:
         recovery = _recovery(instances, facts, found, now)
-        back = recovery
-        if found.step == "keys" and KEYS_COOLING in found.rejected.values():
-            found, back = found._replace(code=ErrorCode.RATE_LIMITED), _cooled(instances, found, now)
-        error = _nobody(generation, facts, found, None if back is None else back - now)
+        if found.step == "admission":
+            error = no_room(generation, instances, facts, found.rejected, now)
+        else:
+            back = recovery
+            if found.step == "keys" and KEYS_COOLING in found.rejected.values():
+                found, back = found._replace(code=ErrorCode.RATE_LIMITED), _cooled(instances, found, now)
+            error = _nobody(generation, facts, found, None if back is None else back - now)
         return Plan(generation.number, seed, facts, policy, (), found.rejected, error=error, recovery=recovery), None
     candidates, note = found.candidates, ""
     if facts.preferred_backends or facts.preferred_features:
@@ -187,7 +190,7 @@ def _cooled(instances: Sequence[Instance], found: Filtered, now: float) -> float
 def _nobody(generation: Generation, facts: Facts, found: Filtered, recovers_in: float | None) -> CanonicalError:
     assert found.code is not None
     hint = RETRY_HINT_MS if recovers_in is None else ceil(recovers_in * 1000)
-    unavailable = found.code in (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.OVERLOADED, ErrorCode.RATE_LIMITED)
+    unavailable = found.code in (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.RATE_LIMITED)
     return make_error(
         found.code,
         _message(generation, facts, found),
@@ -220,8 +223,6 @@ def _message(generation: Generation, facts: Facts, found: Filtered) -> str:
             names = sorted({name for each in bound for name in each.answers_to})
             more = ", …" if len(names) > _NAMES_SHOWN else ""
             return f"no backend has this model; there are: {', '.join(names[:_NAMES_SHOWN])}{more}"
-        case "admission":
-            return "every backend that could take the request is full"
         case "keys" if found.code is ErrorCode.RATE_LIMITED:
             return "every key of the backends that could take the request has reached its rate limit"
         case "keys":

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -28,6 +28,7 @@ from ._routes import taus_of
 from ._succession import Succession
 from .health import Trial, Verdict, form_groups
 from .keys import Ring
+from .limits import Book, MeterFactory, local_meter
 from .policies import POLICIES, Change, Memory
 
 _JITTER_SALT: Final = 0x6A697474
@@ -35,15 +36,20 @@ _NOBODY: frozenset[str] = frozenset()
 
 
 class Desk:
-    """`rng` gives the seed of each decision; seed it to make a run repeatable."""
+    """`rng` gives the seed of each decision; seed it to make a run repeatable. `meters` makes what limits are counted
+    by."""
 
-    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "keys", "pausing")
+    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "keys", "limits", "pausing")
 
-    def __init__(self, generation: Generation, *, rng: Random | None = None) -> None:
+    def __init__(
+        self, generation: Generation, *, rng: Random | None = None, meters: MeterFactory = local_meter
+    ) -> None:
         self.generation = generation
         form_groups(generation.instances, generation.config.health)
         self.keys = Ring()
         self.keys.hold(generation.config, generation.instances)
+        self.limits = Book(meters)
+        self.limits.open(generation.config, generation.instances)
         self.counts = Counts()
         self._memory = Memory()
         self._rng = rng or Random()
@@ -65,7 +71,13 @@ class Desk:
             instance.tune(config.health, config.retries, taus)
         form_groups(generation.instances, config.health)
         self.keys.hold(config, generation.instances)
+        self.limits.open(config, generation.instances)
         self.bell.ring()
+
+    def facts(self, request: RequestEnvelope) -> Facts:
+        """Of the class that the budgets leave to it."""
+        facts = facts_of(request)
+        return self.limits.degraded(facts, trio.current_time()) if self.limits.degrades else facts
 
     def decide(self, facts: Facts, now: float, exclude: AbstractSet[str] = _NOBODY, *, panic: bool = False) -> Plan:
         """Decide for real: the policy remembers it."""
@@ -124,14 +136,27 @@ class Desk:
         seed = self._rng.getrandbits(64)
         self._rng.setstate(state)
         generation = self.generation
-        plan, _ = decide(generation, generation.instances, facts_of(request), self._memory, seed, trio.current_time())
+        plan, _ = decide(generation, generation.instances, self.facts(request), self._memory, seed, trio.current_time())
         return explain(generation, plan, request.request_id)
 
     def observe(self) -> Mapping[str, object]:
-        return {
+        now = trio.current_time()
+        observed: dict[str, object] = {
             "generation": self.generation.number,
-            **self.counts.observe(self.generation.instances, trio.current_time()),
-            "keys": self.keys.observe(trio.current_time()),
+            **self.counts.observe(self.generation.instances, now),
+            "keys": self.keys.observe(now),
+        }
+        if self.limits.budgets:
+            observed["budgets"] = self.limits.observe(now)
+        return observed
+
+    def usage(self) -> dict[str, Any]:
+        """What is left of rates and budgets."""
+        now = trio.current_time()
+        bounds = {each.name: each.bounds for each in self.generation.instances if each.bounds is not None}
+        return {
+            "backends": {name: left for name, each in bounds.items() if (left := each.remaining(now))},
+            "budgets": self.limits.observe(now),
         }
 
 

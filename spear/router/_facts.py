@@ -78,6 +78,10 @@ class Facts(NamedTuple):
     tokens: int
     """Estimated, input and the most that was allowed for the output."""
     affinity: Affinity
+    execution_id: str | None = None
+    """The run of the guest that asks."""
+    degraded: tuple[str, ...] = ()
+    """Why `model` is not the one that was asked for."""
 
     @property
     def timing(self) -> Timing:
@@ -112,6 +116,7 @@ def facts_of(request: RequestEnvelope) -> Facts:
         input_tokens=input_tokens,
         tokens=input_tokens + sizes.output_tokens,
         affinity=_affinity(request),
+        execution_id=request.meta.execution_id,
     )
 
 

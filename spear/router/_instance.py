@@ -16,23 +16,24 @@ from spear.backends import BackendMessage, Host, Key, Kind
 from spear.config import HealthConfig, InstanceConfig, RetryConfig, RouterLimits
 from spear.ir import Capabilities
 
-from ._facts import hash_name
+from ._facts import Facts, hash_name
 from ._latency import DEFAULT_TAU_S, Estimate, Latency, Timing
 from ._retry import Throttle
 from .health import Health
 from .keys import Pool
+from .limits import RATES, Bounds
 
 NOT_STARTED: Final = "not_started"
 MISSING_CREDENTIAL: Final = "missing_credential"
-_LIMITS_OF_ADMISSION: Final = frozenset({"max_inflight", "max_queue"})
+_LIMITS_OF_ADMISSION: Final = frozenset({"max_inflight", "max_queue", *RATES})
 
 
 class Instance:
     __slots__ = (
-        "answers_to", "capabilities", "checks_limits", "config", "failed", "features", "health", "identity", "index",
-        "keys", "keys_troubled", "kind", "kind_name", "latencies", "lingers", "max_inflight", "max_queue", "name",
-        "ops", "own_model", "pool", "price", "priority", "reason", "ref", "refused", "room", "sent", "taus", "throttle",
-        "transports", "turns", "weight",
+        "answers_to", "bounds", "capabilities", "checks_limits", "config", "failed", "features", "health", "identity",
+        "index", "keys", "keys_troubled", "kind", "kind_name", "latencies", "lingers", "max_inflight", "max_queue",
+        "name", "ops", "own_model", "pool", "price", "priority", "reason", "ref", "refused", "room", "sent", "taus",
+        "throttle", "transports", "turns", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +81,8 @@ class Instance:
         """Why this instance is out of service for the whole generation; None = it is not."""
         self.ref: Ref[BackendMessage] | None = None
         """Its actor, once somebody has started it."""
+        self.bounds: Bounds | None = None
+        """What it is limited by beside its room; None = nothing."""
         self.turns: set[object] = set()
         self.lingers = False
         self.sent = self.failed = self.refused = 0
@@ -89,8 +92,9 @@ class Instance:
         self.throttle = Throttle(retries)
 
     def adjust(self, config: InstanceConfig) -> None:
-        """Take over what only the router reads: weight, priority, price. All else in `config` is as it was."""
+        """Take over what only the router reads: weight, priority, price, rates. All else in `config` is as it was."""
         self.config = config
+        self.capabilities = self.capabilities.model_copy(update={"limits": config.limits})
         self.weight = config.weight
         self.priority = config.priority
         self.price = config.price
@@ -139,6 +143,17 @@ class Instance:
     @property
     def queued(self) -> int:
         return max(0, self.load - self.max_inflight)
+
+    def limited(self, facts: Facts, now: float) -> str | None:
+        """Why a rate or a budget leaves no room for such a request now; None = there is room."""
+        return None if self.bounds is None else self.bounds.reason(facts, now, self._keys_from(now))
+
+    def room_at(self, facts: Facts, now: float) -> float:
+        """When that will be otherwise."""
+        return now if self.bounds is None else self.bounds.ready_at(facts, now, self._keys_from(now))
+
+    def _keys_from(self, now: float) -> dict[str, float] | None:
+        return self.pool.usable_from(now) if self.keys_troubled and self.pool is not None else None
 
     def estimate(self, timing: Timing, tau: float) -> Estimate | None:
         """How long it takes for such calls; None = nobody knows."""

@@ -6,13 +6,14 @@ from typing import Final, Literal, NamedTuple
 
 from actors import Ref
 from spear.backends import BackendMessage, Call
-from spear.ir import RequestEnvelope
+from spear.ir import RequestEnvelope, Usage
 
 from ._bell import Bell
 from ._decide import Plan
 from ._instance import Instance
 from .health import Trial
 from .keys import KeyState
+from .limits import Reservation
 
 Outcome = Literal["ok", "failed", "refused", "superseded", "cancelled"]
 FIRST_EVENT_S: Final = 60.0
@@ -20,11 +21,12 @@ FIRST_EVENT_S: Final = 60.0
 
 
 class Leg:
-    """One attempt: at whom, with what, until when. Times on Trio's clock. `timed`: the policies know its time."""
+    """One attempt: at whom, with what, until when. Times on Trio's clock. `timed`: the policies know its time. `usage`:
+    what the backend said so far; `chars`: how much of a stream has passed through."""
 
     __slots__ = (
-        "call", "deadline", "first_event_at", "instance", "key", "plan", "reason", "ref", "request", "started", "timed",
-        "trial",
+        "call", "chars", "deadline", "first_event_at", "instance", "key", "plan", "reason", "ref", "request",
+        "reservation", "started", "streamed", "timed", "trial", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +49,10 @@ class Leg:
         self.key: KeyState | None = None
         self.first_event_at: float | None = None
         self.timed = False
+        self.reservation: Reservation | None = None
+        self.usage: Usage | None = None
+        self.chars = 0
+        self.streamed = False
 
     def limit(self, deadline: float, upstream: float) -> None:
         """`deadline` is the request's; `upstream` is that of whoever asked, if it is earlier."""

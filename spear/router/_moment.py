@@ -8,6 +8,7 @@ from ._case import Case, Instances, Reject, keep
 from ._draws import Draws
 from .health import BREAKER_OPEN
 
+FULL: Final = "full"
 SLOW_START: Final = "slow_start"
 _SLOW_START_SALT: Final = 0x736C6F77
 
@@ -63,10 +64,12 @@ def admission(left: Instances, case: Case, rejected: Reject) -> Instances:
     kept = []
     for each in left:
         load = each.load if each.lingers else len(each.turns)
-        if load < each.room:
-            kept.append(each)
+        if load >= each.room:
+            rejected[each.name] = FULL
+        elif each.bounds is not None and (reason := each.limited(case.facts, case.now)) is not None:
+            rejected[each.name] = reason
         else:
-            rejected[each.name] = "full"
+            kept.append(each)
     return kept
 
 

@@ -29,7 +29,6 @@ from spear.ir import (
     SpearError,
     StreamEvent,
     ToolCallDelta,
-    Usage,
     UsageEvent,
     bears_content,
     error_to_exception,
@@ -79,8 +78,7 @@ class _Relay:
         self.committed = False
         self._held: list[StreamEvent] = []
         self._held_bytes = 0
-        self._chars = 0
-        self._usage: Usage | None = None
+        leg.streamed = True
         self._clock: Clock = "first_event"
         self._scope = trio.CancelScope()
 
@@ -117,7 +115,7 @@ class _Relay:
     async def broke(self, error: CanonicalError) -> None:
         """After the commit: the failure is the stream's terminal event."""
         self.course.ended(error)
-        usage = self.course.partial_usage(self.leg, self._usage, self._chars)
+        usage = self.course.partial_usage(self.leg)
         await self.out.send(ErrorEvent(error=error, usage=usage))
 
     async def _events(self) -> Answer | Fault:
@@ -145,12 +143,12 @@ class _Relay:
         """What the consumer sees of it."""
         match item:
             case ContentDelta(delta=text) | ReasoningDelta(delta=text):
-                self._chars += len(text)
+                self.leg.chars += len(text)
             case ToolCallDelta(arguments=text):
-                self._chars += len(text)
+                self.leg.chars += len(text)
             case UsageEvent(usage=usage):
-                self._usage = self.course.partial_usage(self.leg, usage, self._chars)
-                return UsageEvent(usage=self._usage)
+                self.leg.usage = usage
+                return UsageEvent(usage=self.course.partial_usage(self.leg))
             case AudioDelta():
                 pass
             case Completed() | ErrorEvent():

@@ -21,7 +21,7 @@ def backend_info(
         latency_ms=max(0.0, (now - arrived) * 1000),
         first_event_ms=None if first is None else max(0.0, (first - arrived) * 1000),
         attempts=tuple(attempts),
-        degraded=answer.degraded,
+        degraded=(*leg.plan.facts.degraded, *answer.degraded) if leg.plan.facts.degraded else answer.degraded,
         generation=generation,
     )
 

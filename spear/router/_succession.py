@@ -1,18 +1,23 @@
 """From one generation to the next: who stays, who starts, who leaves. Pure: nothing is started, stopped or changed.
 
 An instance whose actor would be made from the same things stays the very same object: its actor, its connections, its
-load, its counters and what policies remember of it go on. Weight, priority and price are read by the router alone, so
-that they are adjusted without its actor noticing. Any other change replaces it.
+load, its counters and what policies remember of it go on. Weight, priority, price and rates are read by the router
+alone, so that they are adjusted without its actor noticing. Any other change replaces it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from spear.config import InstanceConfig, Origin
+from spear.ir import Capabilities
 
 from ._instance import Instance
 from ._registry import Generation
+from .limits import RATES
+
+_NO_RATES: Final = dict.fromkeys(RATES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +79,21 @@ def _same_actor(old: Instance, new: Instance) -> bool:
         old.kind is new.kind
         and old.reason == new.reason
         and old.keys == new.keys
-        and old.capabilities == new.capabilities
+        and _without_rates(old.capabilities) == _without_rates(new.capabilities)
         and (old.max_inflight, old.max_queue) == (new.max_inflight, new.max_queue)
         and _actors_own(old.config) == _actors_own(new.config)
     )
 
 
 def _routers_own(config: InstanceConfig) -> tuple[object, ...]:
-    return config.weight, config.priority, config.price
+    return config.weight, config.priority, config.price, config.limits
 
 
 def _actors_own(config: InstanceConfig) -> InstanceConfig:
-    return config.model_copy(update={"weight": 0, "priority": 0, "price": None, "origin": Origin()})
+    limits = config.limits.model_copy(update=_NO_RATES)
+    update = {"weight": 0, "priority": 0, "price": None, "limits": limits, "origin": Origin()}
+    return config.model_copy(update=update)
+
+
+def _without_rates(capabilities: Capabilities) -> Capabilities:
+    return capabilities.model_copy(update={"limits": capabilities.limits.model_copy(update=_NO_RATES)})

@@ -8,7 +8,7 @@ from spear.ir import ChatResult, Operation, ResultPayload, Usage
 from ._facts import Facts, estimate_tokens
 
 _PER = 1_000_000
-_TOKENS_BOTH_WAYS = frozenset({Operation.CHAT_COMPLETIONS})
+TOKENS_BOTH_WAYS = frozenset({Operation.CHAT_COMPLETIONS})
 _TOKENS_IN = frozenset({Operation.CHAT_COMPLETIONS, Operation.EMBEDDINGS})
 
 
@@ -18,7 +18,7 @@ def settle_usage(usage: Usage, facts: Facts, output: ResultPayload | int, price:
     update: dict[str, object] = {}
     if usage.input_tokens is None and facts.operation in _TOKENS_IN:
         update = {"input_tokens": facts.input_tokens, "estimated": True}
-    if usage.output_tokens is None and facts.operation in _TOKENS_BOTH_WAYS:
+    if usage.output_tokens is None and facts.operation in TOKENS_BOTH_WAYS:
         update |= {"output_tokens": estimate_tokens(_chars(output)), "estimated": True}
     if update:
         usage = usage.model_copy(update=update)

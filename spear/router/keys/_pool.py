@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from ._pick import Weighted, by_session, in_turn
@@ -41,11 +41,28 @@ class Pool:
         groups = {each.group for each in used}
         return any(each.group not in groups and each.admits(now) for each in self.keys)
 
-    def take(self, attempt: object, session: int | None, now: float, used: Collection[KeyState] = ()) -> KeyState:
-        """The key for `attempt`, which begins now: rather none of those used. Where `reason` is None there is one."""
+    def usable_from(self, now: float) -> dict[str, float]:
+        """When each key may be used, as far as is known: now, when its quota has cooled, or never."""
+        return {
+            each.key.id: now if each.admits(now) else each.group.until if each.waits(now) else math.inf
+            for each in self.keys
+        }
+
+    def take(
+        self,
+        attempt: object,
+        session: int | None,
+        now: float,
+        used: Collection[KeyState] = (),
+        has_room: Callable[[str], bool] | None = None,
+    ) -> KeyState:
+        """The key for `attempt`, which begins now: one with room, rather none of those used. Where `reason` is None
+        there is one."""
         keys: Sequence[KeyState] = self.keys
         if len(keys) > 1:
             keys = [each for each in keys if each.admits(now)]
+            if has_room is not None:
+                keys = [each for each in keys if has_room(each.key.id)] or keys
             keys = [each for each in keys if each not in used] or keys
         taken = keys[0]
         if len(keys) > 1:

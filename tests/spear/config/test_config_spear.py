@@ -257,7 +257,6 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         (STUB + "credentials = ['a', 'b', 'a']", "5 spear.backends[0].credentials[2]: is there twice"),
         (KEY + "weight = 0", "4 spear.credentials[0].weight: is 0; expected at least 1"),
         (KEY + "quota_group = ''", "4 spear.credentials[0].quota_group: is empty"),
-        (KEY + "limits = {}", "4 spear.credentials[0].limits: is not supported by this version"),
         ("[spear.keys]\nrevive_s = 0", "2 spear.keys.revive_s: is 0; expected more than 0"),
         ("[spear.keys]\ncool_max_s = 0.5", "2 spear.keys.cool_max_s: is 0.5; expected at least cool_s, which is 1"),
         ("[spear.keys]\nrevive = 3", '2 spear.keys.revive: is not a known key; did you mean "revive_s"?'),

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from spear.backends import Call
-from spear.config import Config, Credential, KeysConfig, RetryConfig, Route
+from spear.config import Config, Credential, KeyLimits, KeysConfig, RetryConfig, Route
 from spear.ir import (
     BackendError,
     CanonicalError,
@@ -432,3 +432,31 @@ def test_deciding_picks_no_key_and_changes_nothing() -> None:
         assert desk.decide(facts_of(chat()), 1.0).chosen is a
     assert [(k.dead, k.trial, k.group.until) for k in a.pool.keys] == before
     assert isinstance(a.ref, StillRef)
+
+
+# --- with limits of their own ---------------------------------------------------------------------------------------
+
+
+async def test_a_key_without_room_is_passed_over(autojump_clock: object) -> None:
+    one, two = keys("k1", "k2")
+    script = ByKey()
+    limited_one = one.model_copy(update={"limits": KeyLimits(rpm=2)})
+    async with world(keyed(), scripts={"a": script}, credentials=(limited_one, two)) as w:
+        for _ in range(10):
+            assert (await invoke(w.router, in_session("s"))).result.error is None
+            assert (await invoke(w.router, chat())).result.error is None
+    assert script.asked == {"k1": 2, "k2": 18}
+
+
+async def test_one_cools_and_the_other_has_no_room(autojump_clock: object) -> None:
+    one, two = keys("k1", "k2")
+    script = ByKey(k1=[limited(10_000)])
+    limited_two = two.model_copy(update={"limits": KeyLimits(rpm=1)})
+    async with world(keyed(), scripts={"a": script}, credentials=(one, limited_two)) as w:
+        assert tries(await invoke(w.router, chat())) == [("a", "k1", "chosen"), ("a", "k2", "another_key")]
+        error = error_of(await invoke(w.router, chat()))
+        assert (error.code, error.rejected_reasons) == (ErrorCode.RATE_LIMITED, {"a": "limit:key_rpm"})
+        assert error.retry_after_ms == 10_000
+        await trio.sleep(10)
+        script.keys.clear()
+        assert tries(await invoke(w.router, chat())) == [("a", "k1", "chosen")]

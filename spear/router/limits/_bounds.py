@@ -1,0 +1,119 @@
+"""All that limits what one instance is sent: its own rates, those of its keys, the budgets that it is paid from.
+
+Asking changes nothing, so that decisions stay repeatable; taking is done when an attempt is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import inf
+
+from spear.backends import Key
+from spear.config import Price
+from spear.ir import Operation
+from spear.router._facts import Facts
+from spear.router._usage import TOKENS_BOTH_WAYS
+
+from ._allowance import Allowance, Single
+from ._amounts import POSITION, Amounts, Outputs, amounts_of
+from ._reservation import Reservation
+
+
+class Bounds:
+    """`own` are those of every attempt; `keyed`, by the key's id, those of attempts with that key."""
+
+    __slots__ = ("_outputs", "keyed", "own", "price")
+
+    def __init__(
+        self,
+        own: Iterable[Allowance],
+        keyed: Mapping[str, tuple[Allowance, ...]],
+        price: Price | None,
+        outputs: dict[Operation, Outputs] | None = None,
+    ) -> None:
+        self.own = tuple(own)
+        self.keyed = dict(keyed)
+        self.price = price
+        self._outputs = {} if outputs is None else outputs
+
+    def succeed(self, former: Bounds | None) -> None:
+        """Take over what is known of the same instance."""
+        if former is not None:
+            self._outputs = former._outputs
+
+    def amounts(self, facts: Facts) -> Amounts:
+        """What an attempt is expected to take, at most what its caller allows."""
+        output: float = facts.sizes.output_tokens
+        if not output and facts.operation in TOKENS_BOTH_WAYS:
+            output = self.outputs(facts.operation).expected
+        return amounts_of(facts.input_tokens, output, self.price)
+
+    def reason(self, facts: Facts, now: float, keys_from: Mapping[str, float] | None = None) -> str | None:
+        """Why an attempt may not be made now; None = it may. `keys_from`: when each key may be used, where that is not
+        now for all of them."""
+        amounts = self.amounts(facts)
+        found = _first(self.own, facts, amounts, now)
+        if found is not None or not self.keyed:
+            return found
+        for key_id, each in self.keyed.items():
+            if keys_from is not None and keys_from[key_id] > now:
+                continue
+            found = _first(each, facts, amounts, now)
+            if found is None:
+                return None
+        return found
+
+    def ready_at(self, facts: Facts, now: float, keys_from: Mapping[str, float] | None = None) -> float:
+        """When an attempt may be made if nobody else takes anything until then; infinity = never."""
+        amounts = self.amounts(facts)
+        own = _ready_at(self.own, facts, amounts, now)
+        keyed = (
+            max(_ready_at(each, facts, amounts, now), now if keys_from is None else keys_from[key_id])
+            for key_id, each in self.keyed.items()
+        )
+        return max(own, min(keyed, default=own))
+
+    def key_admits(self, key_id: str, facts: Facts, now: float) -> bool:
+        """Whether the limits of one key leave room; for whoever chooses among several."""
+        return _first(self.keyed.get(key_id, ()), facts, self.amounts(facts), now) is None
+
+    def reserve(self, facts: Facts, key: Key | None, now: float) -> Reservation:
+        """For an attempt that is about to be sent with `key`."""
+        made = Reservation(self.amounts(facts), now)
+        for allowances in (self.own, () if key is None else self.keyed.get(key.id, ())):
+            for each in allowances:
+                if each.covers(facts):
+                    made.add(each.meter(facts, now), each.quota.quantity)
+        return made
+
+    def outputs(self, operation: Operation) -> Outputs:
+        found = self._outputs.get(operation)
+        if found is None:
+            found = self._outputs[operation] = Outputs()
+        return found
+
+    def remaining(self, now: float) -> dict[str, float]:
+        """Of its own limits, by reason; the budgets of others are not among them."""
+        own = {each.reason: each.left(now) for each in self.own if isinstance(each, Single) and not each.budget}
+        for key_id, allowances in self.keyed.items():
+            for each in allowances:
+                if isinstance(each, Single) and not each.budget:
+                    own[f"{each.reason}:{key_id}"] = each.left(now)
+        return own
+
+
+def _first(allowances: Iterable[Allowance], facts: Facts, amounts: Amounts, now: float) -> str | None:
+    for each in allowances:
+        if each.covers(facts) and not each.admits(facts, amounts[POSITION[each.quota.quantity]], now):
+            return each.reason
+    return None
+
+
+def _ready_at(allowances: Iterable[Allowance], facts: Facts, amounts: Amounts, now: float) -> float:
+    ready = now
+    for each in allowances:
+        if each.covers(facts):
+            ready = max(ready, each.ready_at(facts, amounts[POSITION[each.quota.quantity]], now))
+            if ready == inf:
+                break
+    return ready
