@@ -85,6 +85,7 @@ class Reloader:
         self.guests: GuestLimits | None = None
         """Those that the engine was started with, once there is one."""
         self._router = config.router
+        self._redis = config.redis
         self._tracing = config.tracing
         self._desk = desk
         self._find_kind = find_kind
@@ -174,6 +175,8 @@ class Reloader:
                 if now != new:
                     yield f"{section}.{key} stays {now} until the next start, which makes it {new}"
 
+        if config.redis != self._redis:
+            yield "redis stays as it is until the next start"
         if config.tracing != self._tracing:
             yield f"tracing stays {str(self._tracing).lower()} until the next start"
 

@@ -34,7 +34,7 @@ from ._reload import Reloader, ReloadReport, Source
 from ._tree import Backends, Executions, RunGuest
 from ._watch import Look, Watcher, look_now, watched
 from .backends import Kind, canonical_kind, find_kind
-from .config import Config, default_config, load_config
+from .config import Config, RedisConfig, default_config, load_config
 from .config import TaskConfig as Task  # its public name
 from .ir import (
     ChatResult,
@@ -54,6 +54,8 @@ from .normalize import request_from_openai, with_requirements
 from .router import Desk, Explanation, Instance, RouterMessage, build_generation, failed_response, router_spec
 from .router import invoke as ask_router
 from .router import stream as stream_from_router
+from .router.limits import local_meter
+from .router.shared import Link, shared_limits_spec
 from .telemetry import ActorCounters, Counters, RequestCounters
 
 if TYPE_CHECKING:
@@ -386,7 +388,12 @@ async def open_runtime(
         seen = look_now(watched(source, loaded))
         loaded = load_config(source)  # again: what changes after the look is seen as a change
     find = _finder(kinds or {})
-    desk = Desk(build_generation(loaded, find_kind=find), rng=Random(seed) if seed is not None else None)
+    link = None if loaded.redis is None else _link(loaded.redis)
+    desk = Desk(
+        build_generation(loaded, find_kind=find),
+        rng=Random(seed) if seed is not None else None,
+        meters=local_meter if link is None else link.meter,
+    )
     counters = Counters()
     counting = ActorCounters(counters, _actor_label)
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
@@ -395,6 +402,8 @@ async def open_runtime(
         ) as supervisor:
             runtime = Runtime(desk, supervisor, counters, observer, reloader)
             backends = Spec(name="backends", factory=lambda: Backends(desk, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
+            if loaded.redis is not None and link is not None:
+                await supervisor.start(shared_limits_spec(loaded.redis, link, _counting_leases(counters)))
             try:
                 reloader.backends = await supervisor.start(backends)
             except StartFailed as failed:
@@ -404,6 +413,23 @@ async def open_runtime(
                 watcher = partial(Watcher, source, lambda: runtime.config, runtime.reload, seen)
                 await supervisor.start(Spec(name="watch", factory=watcher))
             yield runtime
+
+
+def _link(config: RedisConfig) -> Link:
+    need("coredis", "redis")
+    return Link(config)
+
+
+def _counting_leases(counters: Counters) -> Callable[[bool], None]:
+    leasing = counters.gauge("shared_limits_leasing", "1 while limits are leased from Redis, 0 while shares hold.")
+    about = "How often Redis was lost, so that shares held."
+
+    def changed(now: bool) -> None:
+        leasing.set(int(now))
+        counters.counter("shared_limits_lost_total", about).add(0 if now else 1)
+
+    leasing.set(0)
+    return changed
 
 
 def _source(config: Config | Path | str | Mapping[str, Any]) -> Source:

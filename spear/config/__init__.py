@@ -7,6 +7,7 @@ _read             from a file or a mapping to plain values
 _sections         from a plain table to a section of the model
 _credentials      reading keys from variables and files
 _budgets          the tables of budgets
+_redis            where limits are shared
 _references       names used twice, names that nothing has
 _later            settings that this version does not have
 _spear            the layout `[spear]`
@@ -33,6 +34,7 @@ from ._model import KeysConfig as KeysConfig
 from ._model import LogConfig as LogConfig
 from ._model import Origin as Origin
 from ._model import Price as Price
+from ._model import RedisConfig as RedisConfig
 from ._model import RetryConfig as RetryConfig
 from ._model import Route as Route
 from ._model import RouteMatch as RouteMatch

@@ -7,7 +7,7 @@ from typing import Final
 
 TOP: Final = frozenset(
     {
-        "decisions", "hedge", "mirror", "probe", "limits", "redis", "filter", "simulate",
+        "decisions", "hedge", "mirror", "probe", "limits", "filter", "simulate",
     }
 )  # fmt: skip
 BACKEND: Final = frozenset(

@@ -8,6 +8,7 @@ judge (does the kind exist, can it do that operation) is checked when the regist
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -220,6 +221,26 @@ class KeysConfig(Section):
     revive_s: Seconds = 600.0
 
 
+class RedisConfig(Section):
+    """Where limits and budgets are shared with other processes."""
+
+    url: Secret
+    source: str = ""
+    """`env:NAME`, `file:PATH` or `url`: for people."""
+    prefix: Annotated[str, Field(max_length=64)] = "spear:"
+    lease_s: Annotated[float, Field(ge=0.2, le=60)] = 2.0
+    node: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Another name for each process; None = one by chance."""
+    nodes: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """How many processes to reckon with at least, where Redis does not say."""
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The address, and a password in it."""
+        password = urlsplit(self.url.reveal()).password
+        return (self.url, Secret(password), Secret(unquote(password))) if password else (self.url,)
+
+
 class GuestLimits(Section):
     """Bounds of guest executions."""
 
@@ -301,6 +322,7 @@ class Config(Section):
     health: HealthConfig = HealthConfig()
     retries: RetryConfig = RetryConfig()
     keys: KeysConfig = KeysConfig()
+    redis: RedisConfig | None = None
     guests: GuestLimits = GuestLimits()
     log: LogConfig = LogConfig()
     warnings: tuple[str, ...] = ()
@@ -311,4 +333,5 @@ class Config(Section):
         """Every secret that this configuration holds: what must not appear in a log or an error."""
         keys = (credential.value for credential in self.credentials)
         addresses = (backend.base_url for backend in self.backends)
-        return tuple(secret for secret in (*keys, *addresses) if secret)
+        shared = () if self.redis is None else self.redis.secrets
+        return tuple(secret for secret in (*keys, *addresses, *shared) if secret)

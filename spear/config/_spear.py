@@ -31,6 +31,7 @@ from ._model import (
 )
 from ._positions import Path
 from ._read import Document, describe
+from ._redis import read_redis
 from ._references import check_references
 from ._report import Report, did_you_mean
 from ._sections import Table, build, durations, keys_of, only_known, table, tables
@@ -75,6 +76,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         "health": _limits(report, HealthConfig, top, "health", _HEALTH_DURATIONS, zero=("slow_start_s", "max_wait_s")),
         "retries": _limits(report, RetryConfig, top, "retries", _RETRY_DURATIONS),
         "keys": _limits(report, KeysConfig, top, "keys", _KEYS_DURATIONS),
+        "redis": read_redis(report, ("spear", "redis"), top["redis"], document, environ) if "redis" in top else None,
         "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
         "log": _limits(report, LogConfig, top, "log"),
         "credentials": [
