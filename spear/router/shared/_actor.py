@@ -42,7 +42,6 @@ class SharedLimits(Actor[Never]):
         self._link = link
         self._changed = changed
         self._node = config.node or secrets.token_hex(8)
-        self._mark = secrets.token_hex(8)
         self._interval = config.lease_s / _ROUNDS
         self._woken = trio.Event()
         self._first = trio.Event()
@@ -171,18 +170,15 @@ class SharedLimits(Actor[Never]):
         prefix, link = self._config.prefix, self._link
         keys = [nodes_key(prefix), mark_key(prefix), *(key_of(prefix, each.quota) for each in meters)]
         pairs = [(meter.quota, one) for meter, one in zip(meters, asked, strict=True)]
-        told = question(pairs, node=self._node, mark=self._mark, born=link.born, lease_s=link.lease_s, leaving=leaving)
+        # Never the same mark twice: this process may be the first one again after Redis has lost everything.
+        mark = secrets.token_hex(8)
+        told = question(pairs, node=self._node, mark=mark, born=link.born, lease_s=link.lease_s, leaving=leaving)
         return read_answer(await script(keys, [told]), len(meters))
 
     def _gain(self, found: Round, now: float) -> None:
-        link = self._link
-        link.nodes = max(found.nodes, self._config.nodes)
-        if found.hold:
-            link.lost(now)
-        elif not link.leasing:
-            link.leasing = True
+        if self._link.heard(found.nodes, now, hold=found.hold):
             self._changed(True)
-            _log.log(20 if not self._losses else 30, "shared_limits_leased", nodes=link.nodes)
+            (_log.warning if self._losses else _log.info)("shared_limits_leased", nodes=self._link.nodes)
         self._problem = ""
 
     def _lose(self, problem: str) -> None:

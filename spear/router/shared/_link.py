@@ -19,11 +19,11 @@ class Link:
     """`leasing`: Redis answers, and leases count. Otherwise each process has its share: the limit by `nodes`, those
     that were last seen alive."""
 
-    __slots__ = ("awake", "born", "lease_s", "leasing", "nodes", "on_wake", "reconciled")
+    __slots__ = ("_least", "awake", "born", "lease_s", "leasing", "nodes", "on_wake", "reconciled")
 
     def __init__(self, config: RedisConfig) -> None:
         self.lease_s = config.lease_s
-        self.nodes = config.nodes
+        self.nodes = self._least = config.nodes
         self.leasing = False
         self.born: str | None = None
         """Names the data in Redis; another name means that what was there is lost."""
@@ -45,6 +45,16 @@ class Link:
         self.awake[meter] = None
         if self.on_wake is not None:
             self.on_wake()
+
+    def heard(self, nodes: int, now: float, *, hold: bool) -> bool:
+        """An answer came. `hold`: nothing is leased, since the data is young and not everybody was heard of. True where
+        leases begin with it."""
+        self.nodes = max(nodes, self.nodes) if hold else max(nodes, self._least)
+        if hold:
+            self.lost(now)
+            return False
+        began, self.leasing = not self.leasing, True
+        return began
 
     def lost(self, now: float) -> None:
         """Redis does not answer, or has nothing to lease for the moment."""

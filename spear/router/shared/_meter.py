@@ -21,7 +21,7 @@ from ._ledger import SLICES, Ledger
 from ._link import Link
 
 _ROUNDING: Final = 1e-9
-_BUSY_SHARE: Final = 1.0
+_BUSY_SHARE: Final = 0.5
 _IDLE_SHARE: Final = 0.25
 """Of its even part of what is left: what a process leases that uses little, or whose windows are long, since what a
 crashed process had leased counts as used until its slice is over."""
@@ -56,15 +56,15 @@ class Answered(NamedTuple):
 
 class SharedMeter:
     __slots__ = (
-        "_expires", "_forced", "_frees_at", "_from", "_gap", "_gap_until", "_largest", "_left", "_link", "_missed",
-        "_own", "_recent", "_returns", "_since_answer", "_slice", "_used", "last_use", "quota",
+        "_expires", "_forced", "_frees_at", "_from", "_full", "_gap", "_gap_until", "_largest", "_left", "_link",
+        "_missed", "_own", "_recent", "_returns", "_since_answer", "_slice", "_used", "last_use", "quota",
     )  # fmt: skip
 
     def __init__(self, quota: Quota, link: Link) -> None:
         self.quota = quota
         self._link = link
         self._own = Ledger(quota.period)
-        self._left = 0.0  # of the lease
+        self._left = self._full = 0.0  # of the lease, and how much it was
         self._slice = 0
         self._expires = -inf
         self._forced = 0.0  # used without a lease, and not reported yet
@@ -123,7 +123,7 @@ class SharedMeter:
         elif amount:
             self._note(now, None)
         self._forced += amount - taken
-        if had <= 2 * amount or self not in self._link.awake:
+        if 2 * self._left <= self._full or self not in self._link.awake:
             self._link.wake(self)
 
     def settle(self, reserved: float, used: float, since: float, now: float) -> None:
@@ -177,6 +177,7 @@ class SharedMeter:
     def answered(self, asked: Asked, answer: Answered, sent: float, now: float) -> None:
         """`sent` is when `asked` was made: the lease counts from there, earlier than Redis counts it."""
         self._left = max(0.0, self._left - max(0.0, asked.moved - answer.moved)) + answer.granted
+        self._full = self._left
         self._slice = answer.slice
         self._expires = sent + self._link.lease_s
         self._forced = max(0.0, self._forced - asked.forced)
