@@ -91,19 +91,20 @@ class Ref(Generic[M_contra]):
         return cast("R", await ask.answer())
 
     @enable_ki_protection
-    async def ask_nowait(self, msg: Request[R]) -> R:
-        """Like `ask`, but raise MailboxFull at once where `ask` would wait for room."""
-        ask = self._ask(msg)
+    async def ask_nowait(self, msg: Request[R], *, deadline: float | None = None) -> R:
+        """Like `ask`, but raise MailboxFull at once where `ask` would wait for room. `deadline` is for an asker that
+        knows when its cancel scopes end its waiting; it saves looking that up."""
+        ask = self._ask(msg, deadline)
         if not ask.mailbox.offer(ask):
             raise full(self.path)
         return cast("R", await ask.answer())
 
-    def _ask(self, msg: object) -> Ask:
+    def _ask(self, msg: object, deadline: float | None = None) -> Ask:
         cell = self._cell
         if not isinstance(msg, cell.askable):
             raise unknown(self.path, msg, "ask", cell.askable)
         self._check_open(cell)
-        return Ask(cell.mailbox, msg)
+        return Ask(cell.mailbox, msg, trio.current_effective_deadline() if deadline is None else deadline)
 
     def _check_open(self, cell: Cell[Any]) -> None:
         if cell.mailbox.closed:

@@ -29,12 +29,12 @@ class Ask:
 
     __slots__ = ("deadline", "mailbox", "msg", "task", "turn")
 
-    def __init__(self, mailbox: Mailbox, msg: object) -> None:
+    def __init__(self, mailbox: Mailbox, msg: object, deadline: float) -> None:
         self.mailbox = mailbox
         self.msg = msg
         self.task: Task | None = current_task()  # None: answered, or given up
         self.turn: Turn | None = None
-        self.deadline = trio.current_effective_deadline()
+        self.deadline = deadline
 
     async def answer(self) -> object:
         return await wait_task_rescheduled(self._abort)

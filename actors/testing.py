@@ -98,7 +98,7 @@ class _FakeRef(Ref[Any]):
     async def ask(self, msg: Request[R]) -> R:
         return cast("R", await self._call(msg))
 
-    async def ask_nowait(self, msg: Request[R]) -> R:
+    async def ask_nowait(self, msg: Request[R], *, deadline: float | None = None) -> R:
         return cast("R", await self._call(msg))
 
     async def _call(self, msg: object) -> object:

@@ -18,6 +18,7 @@ import trio
 
 from actors import ActorCrashed, ActorStopped, Ref
 
+from ._mirrors import MirrorsNode, check_records_file
 from ._tree import CannotStart, Replace
 from .backends import Kind
 from .config import Config, GuestLimits, Origin, load_config
@@ -74,9 +75,10 @@ class ReloadReport:
 
 
 class Reloader:
-    """Belongs to one runtime. `backends` is set once these have started."""
+    """Belongs to one runtime. `backends` and `mirrors` are set once these have started."""
 
     backends: Ref[Replace]
+    mirrors: MirrorsNode
 
     def __init__(
         self, source: Source, config: Config, desk: Desk, counters: Counters, find_kind: Callable[[str], Kind]
@@ -134,6 +136,8 @@ class Reloader:
         try:
             succession = succeed(old, build_generation(config, find_kind=self._find_kind))
             announced.leaving = succession.leaving
+            await check_records_file(config)
+            await self.mirrors.prepare(config)
             await self.backends.ask(Replace(succession))
         except CannotStart as error:
             raise CannotStart(Redactor(config.secrets)(str(error))) from None
@@ -174,6 +178,7 @@ class Reloader:
                 now, new = getattr(started, key), getattr(wanted, key)
                 if now != new:
                     yield f"{section}.{key} stays {now} until the next start, which makes it {new}"
+        yield from self.mirrors.not_applied(config)
 
         if config.redis != self._redis:
             yield "redis stays as it is until the next start"

@@ -30,6 +30,7 @@ from actors import (
 
 from ._extras import need
 from ._guest_chat import GuestChat
+from ._mirrors import MirrorsNode, check_records_file
 from ._reload import Reloader, ReloadReport, Source
 from ._tree import Backends, Executions, RunGuest
 from ._watch import Look, Watcher, look_now, watched
@@ -245,6 +246,12 @@ class Runtime:
         """How `request` would be routed now, and why. Sends nothing, changes nothing, never waits."""
         return self._desk.explain(with_requirements(_envelope(request)))
 
+    def mirrors(self) -> list[dict[str, Any]]:
+        """The latest records of mirrored requests, the oldest first, as `spear mirror report` reads them; at most
+        `mirrors.keep`. Never waits."""
+        mirroring = self._desk.mirroring
+        return [] if mirroring is None else [each.model_dump(exclude_none=True) for each in mirroring.records]
+
     def backends(self) -> list[dict[str, Any]]:
         """Every configured instance with its state: "running", or why it is not usable. No addresses; of keys their
         names and what is known of them."""
@@ -394,6 +401,7 @@ async def open_runtime(
         rng=Random(seed) if seed is not None else None,
         meters=local_meter if link is None else link.meter,
     )
+    await check_records_file(loaded)
     counters = Counters()
     counting = ActorCounters(counters, _actor_label)
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
@@ -409,6 +417,8 @@ async def open_runtime(
             except StartFailed as failed:
                 raise failed.__cause__ or failed from None
             runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
+            reloader.mirrors = MirrorsNode(desk, supervisor, counters)
+            await reloader.mirrors.prepare(loaded)
             if watch and isinstance(source, Path):
                 watcher = partial(Watcher, source, lambda: runtime.config, runtime.reload, seen)
                 await supervisor.start(Spec(name="watch", factory=watcher))

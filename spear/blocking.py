@@ -132,6 +132,14 @@ class BlockingRuntime:
         """As `Runtime.backends`."""
         return self._look(self._runtime.backends)
 
+    def usage(self) -> dict[str, Any]:
+        """As `Runtime.usage`."""
+        return self._look(self._runtime.usage)
+
+    def mirrors(self) -> list[dict[str, Any]]:
+        """As `Runtime.mirrors`."""
+        return self._look(self._runtime.mirrors)
+
     def capabilities(self) -> dict[str, Any]:
         """As `Runtime.capabilities`."""
         return self._look(self._runtime.capabilities)

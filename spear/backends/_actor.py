@@ -10,21 +10,23 @@ adapter's frames or with those before it: among their local variables may be a k
 from __future__ import annotations
 
 import traceback
-from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Final, get_args
 from uuid import uuid4
 
 from actors import Actor, Context, Request, Sink, Spec, StreamRequest
 from spear.config import InstanceConfig
-from spear.ir import ErrorCode, InternalError, RequestEnvelope, SpearError, make_error
+from spear.ir import ErrorCode, InternalError, RequestEnvelope, ResultPayload, SpearError, Usage, make_error
 from spear.secrets import Redactor
 from spear.telemetry import get_logger
 
 from ._protocol import Adapter, Answer, Call, Finished, Host, Kind, StreamItem
 
 _log = get_logger("spear.backends")
+_PAYLOADS: Final = get_args(get_args(ResultPayload)[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,30 +67,36 @@ class BackendActor(Actor[BackendMessage]):
             yield
 
     async def handle(self, msg: BackendMessage, ctx: Context[BackendMessage]) -> Answer:
+        assert self._adapter is not None  # lifespan is entered before the first turn
+        self._inflight += 1
         try:
-            with self._turn() as adapter:
-                answer: object = await adapter.invoke(msg.request, msg.call)
-                if not isinstance(answer, Answer):  # the kind may be anybody's, and unchecked
-                    raise TypeError(f"invoke() gave {type(answer).__name__}; an Answer is needed")
-                return answer
+            answer = _checked(await self._adapter.invoke(msg.request, msg.call), "invoke() gave")
+            self._answered += 1
+            return answer
         except BaseException as error:  # noqa: BLE001 - goes on below, where no frame of the adapter is added
-            failed = _bare(error)
+            failed = self._failure(error)
+        finally:
+            self._inflight -= 1
         try:
             raise failed
         finally:
             del failed  # it holds this frame
 
     async def handle_stream(self, msg: BackendMessage, out: Sink[StreamItem], ctx: Context[BackendMessage]) -> None:
+        assert self._adapter is not None
+        self._inflight += 1
         try:
-            with self._turn() as adapter:
-                async with adapter.stream(msg.request, msg.call) as items:
-                    async for item in items:
-                        if isinstance(item, Finished) and not isinstance(item.answer, Answer):
-                            raise TypeError(f"Finished has {type(item.answer).__name__}; an Answer is needed")
-                        await out.send(item)
+            async with self._adapter.stream(msg.request, msg.call) as items:
+                async for item in items:
+                    if isinstance(item, Finished):
+                        _checked(item.answer, "Finished has")
+                    await out.send(item)
+            self._answered += 1
             return
         except BaseException as error:  # noqa: BLE001 - as above
-            failed = _bare(error)
+            failed = self._failure(error)
+        finally:
+            self._inflight -= 1
         try:
             raise failed
         finally:
@@ -103,22 +111,13 @@ class BackendActor(Actor[BackendMessage]):
             "failed": self._failed,
         }
 
-    @contextmanager
-    def _turn(self) -> Generator[Adapter, None, None]:
-        assert self._adapter is not None  # lifespan is entered before the first turn
-        self._inflight += 1
-        try:
-            yield self._adapter
-        except SpearError:
+    def _failure(self, error: BaseException) -> BaseException:
+        """What a turn ends with: whatever a bug raised, one bad request must not end the others."""
+        if isinstance(error, Exception):
             self._failed += 1
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, one bad request must not end the others
-            self._failed += 1
-            raise self._incident(error) from None
-        else:
-            self._answered += 1
-        finally:
-            self._inflight -= 1
+            if not isinstance(error, SpearError):
+                error = self._incident(error)
+        return _bare(error)
 
     def _incident(self, error: Exception) -> InternalError:
         incident = uuid4().hex[:16]
@@ -133,6 +132,26 @@ class BackendActor(Actor[BackendMessage]):
         )
         message = f"the adapter of backend {self._instance.name} failed, incident {incident}"
         return InternalError(make_error(ErrorCode.INTERNAL, message, incident=incident))
+
+
+def _checked(answer: object, said: str) -> Answer:
+    """The kind may be anybody's, and unchecked; from here on all of this is relied upon."""
+    if not isinstance(answer, Answer):
+        raise TypeError(f"{said} {type(answer).__name__}; an Answer is needed")
+    given: Any = answer
+    if not isinstance(given.payload, _PAYLOADS):
+        wrong, found = "payload", type(given.payload)
+    elif not isinstance(given.usage, Usage):
+        wrong, found = "usage", type(given.usage)
+    elif not isinstance(given.model, str):
+        wrong, found = "model", type(given.model)
+    elif not isinstance(given.degraded, tuple):
+        wrong, found = "degraded", type(given.degraded)
+    elif given.degraded and not all(isinstance(step, str) for step in given.degraded):
+        raise TypeError(f"{said} an Answer whose degraded has something that is no str")
+    else:
+        return answer
+    raise TypeError(f"{said} an Answer whose {wrong} is of type {found.__name__}")
 
 
 def _bare(error: BaseException) -> BaseException:

@@ -40,6 +40,7 @@ from spear.ir import (
     Usage,
     UsageEvent,
     make_error,
+    trusted,
 )
 
 from ._protocol import Adapter, Answer, Call, Finished, Host, StreamItem
@@ -48,16 +49,23 @@ _INTEGER: Final = re.compile(r"-?[0-9]+")
 _WORD: Final = re.compile(r"\s*\S+\s*|\s+")
 _MAX_DELAY_MS: Final = 60_000
 _MODEL: Final = "stub"
+_NO_COUNT: Final = Usage()
+# Texts of a request that was checked, and our own.
+_message, _choice, _result = trusted(ChatMessage), trusted(ChatChoice), trusted(ChatResult)
 
 
 def reply(chat: ChatRequest) -> ChatChoice:
     """What the stub says to `chat`."""
-    if any(message.role == "tool" for message in chat.messages):
-        return _say("stub chat completion after tool")
-    text = next((message.text() for message in reversed(chat.messages) if message.role == "user"), "")
-    numbers = [match.group() for match in islice(_INTEGER.finditer(text), 2)]
-    if chat.tools and len(numbers) == 2:
-        return _call_first_tool(chat, numbers)
+    text = ""
+    for message in chat.messages:
+        if message.role == "tool":
+            return _say("stub chat completion after tool")
+        if message.role == "user":
+            text = message.text()
+    if chat.tools:
+        numbers = [match.group() for match in islice(_INTEGER.finditer(text), 2)]
+        if len(numbers) == 2:
+            return _call_first_tool(chat, numbers)
     return _say(f"stub chat completion: {text}")
 
 
@@ -67,7 +75,7 @@ def words(text: str) -> list[str]:
 
 
 def _say(text: str) -> ChatChoice:
-    return ChatChoice(index=0, message=ChatMessage(role="assistant", content=text), finish_reason="stop")
+    return _choice(index=0, message=_message(role="assistant", content=text), finish_reason="stop")
 
 
 def _call_first_tool(chat: ChatRequest, numbers: list[str]) -> ChatChoice:
@@ -127,8 +135,8 @@ class _StubAdapter:
             raise RoutingError(make_error(ErrorCode.MISSING_CAPABILITIES, message, operation=request.operation))
         choice = reply(chat)
         model = self._model or chat.model.strip() or _MODEL
-        result = ChatResult(choices=(choice,))
-        return Answer(result, fill_usage(Usage(), chat, result), model=model)
+        result = _result(choices=(choice,))
+        return Answer(result, fill_usage(_NO_COUNT, chat, result), model=model)
 
 
 class _StubKind:

@@ -93,10 +93,11 @@ def _print(found: Path | None, loaded: Config, generation: Generation) -> None:
                 each.match.model_class or "any",
                 each.policy or "-",
                 ", ".join(each.fallback) or "-",
+                f"{each.mirror.percent:g} % to {each.mirror.to}" if each.mirror else "-",
             )
             for each in loaded.routes
         ]
-        click.echo("\n" + table(("route: operation", "class", "policy", "fallback"), routes))
+        click.echo("\n" + table(("route: operation", "class", "policy", "fallback", "mirror"), routes))
     if loaded.tasks:
         tasks = [
             (
@@ -170,6 +171,7 @@ def _route(route: Route) -> dict[str, Any]:
         "load_bound": route.load_bound,
         "allow_policies": list(route.allow_policies),
         "fallback": list(route.fallback),
+        "mirror": None if route.mirror is None else route.mirror.model_dump(),
         "line": route.origin.line,
     }
 

@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "explain": "spear.cli._inspect:explain",
     "schema": "spear.cli._inspect:schema",
     "config": "spear.cli._config:config",
+    "mirror": "spear.cli._mirror:mirror",
     "guest": "spear.cli._guest:guest",
     "demo": "spear.cli._demo:demo",
 }
@@ -28,6 +29,7 @@ _HELP: Final = {
     "explain": "Show how a request would be routed, without sending it.",
     "schema": "Print the JSON Schema of requests, responses and events.",
     "config": "Check a configuration, or write a first one.",
+    "mirror": "Compare the answers of mirrored requests.",
     "guest": "Build guests from C.",
     "demo": "Watch guests, routing, a fallback and a tool call at work.",
 }

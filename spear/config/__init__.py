@@ -32,6 +32,8 @@ from ._model import InstanceConfig as InstanceConfig
 from ._model import KeyLimits as KeyLimits
 from ._model import KeysConfig as KeysConfig
 from ._model import LogConfig as LogConfig
+from ._model import Mirror as Mirror
+from ._model import MirrorLimits as MirrorLimits
 from ._model import Origin as Origin
 from ._model import Price as Price
 from ._model import RedisConfig as RedisConfig

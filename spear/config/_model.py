@@ -7,6 +7,7 @@ judge (does the kind exist, can it do that operation) is checked when the regist
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -137,6 +138,14 @@ class RouteMatch(Section):
     model_class: str | None = None
 
 
+class Mirror(Section):
+    """Send a part of a route's requests once more, to the backend `to`. With `compare`, a record of each is kept."""
+
+    to: Annotated[str, Field(min_length=1, max_length=128)]
+    percent: Annotated[float, Field(ge=0, le=100)]
+    compare: bool = True
+
+
 class Route(Section):
     """First match wins. `fallback` names model classes tried, in order, when the requested one has no candidate
     left."""
@@ -155,6 +164,7 @@ class Route(Section):
     """For `consistent_hash`: what keeps requests together, the first of these that a request has."""
     load_bound: Annotated[float, Field(gt=1, le=100)] | None = None
     """For `consistent_hash`: how many times its share of what is running an instance may have."""
+    mirror: Mirror | None = None
     origin: Origin = Origin()
 
 
@@ -241,6 +251,28 @@ class RedisConfig(Section):
         return (self.url, Secret(password), Secret(unquote(password))) if password else (self.url,)
 
 
+class MirrorLimits(Section):
+    """What all mirrors together may do, and what is kept of them."""
+
+    max_inflight: Annotated[int, Field(ge=1, le=10_000)] = 8
+    max_waiting: Annotated[int, Field(ge=0, le=10_000)] = 32
+    timeout_s: Seconds = 120.0
+    """Of one mirrored request, the wait for its primary included."""
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 60
+    max_cost_per_hour: Annotated[float, Field(gt=0)] | None = None
+    max_payload_bytes: Annotated[int, Field(ge=1)] = 1_048_576
+    """Larger requests are not mirrored."""
+    path: Path | None = None
+    """The file of records; None = only in memory."""
+    max_bytes: Annotated[int, Field(ge=4096)] = 67_108_864
+    files: Annotated[int, Field(ge=1, le=100)] = 4
+    keep: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
+    """The latest records in memory."""
+    content: bool = False
+    """Keep the beginning of prompts and answers in the records."""
+    content_chars: Annotated[int, Field(ge=1, le=100_000)] = 500
+
+
 class GuestLimits(Section):
     """Bounds of guest executions."""
 
@@ -323,6 +355,7 @@ class Config(Section):
     retries: RetryConfig = RetryConfig()
     keys: KeysConfig = KeysConfig()
     redis: RedisConfig | None = None
+    mirrors: MirrorLimits = MirrorLimits()
     guests: GuestLimits = GuestLimits()
     log: LogConfig = LogConfig()
     warnings: tuple[str, ...] = ()

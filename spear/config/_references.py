@@ -21,6 +21,10 @@ def check_references(report: Report, top: Table, sections: Mapping[str, Any]) ->
         _known_names(report, item.get("credentials"), (*at, "credentials"), credentials, "[[spear.credentials]]")
     for at, item in _tables_of(top, "tasks"):
         _known_names(report, item.get("allow_backends"), (*at, "allow_backends"), backends, "[[spear.backends]]")
+    for at, item in _tables_of(top, "routes"):
+        mirror = item.get("mirror")
+        if isinstance(mirror, dict) and "to" in mirror:
+            _known_names(report, [mirror["to"]], (*at, "mirror"), backends, "[[spear.backends]]", key="to")
     _models(report, top, sections)
     _unreachable(report, sections["routes"])
 
@@ -64,11 +68,14 @@ def _unique(report: Report, top: Table, key: str, field: str) -> None:
             report.add((*at, field), f"is the {field} of {first} already; each needs its own")
 
 
-def _known_names(report: Report, names: object, path: Path, known: Collection[str], where: str) -> None:
+def _known_names(
+    report: Report, names: object, path: Path, known: Collection[str], where: str, *, key: str = ""
+) -> None:
+    """`names` stand in a list under `path`; with `key`, one stands there under that key."""
     for index, name in enumerate(names if isinstance(names, list) else ()):
         if isinstance(name, str) and name not in known:
             hint = did_you_mean(name, known, otherwise="there are:") or "; there is none"
-            report.add((*path, index), f"is not among {where}{hint}")
+            report.add((*path, key or index), f"is not among {where}{hint}")
 
 
 def _tables_of(top: Table, key: str) -> list[tuple[Path, Table]]:

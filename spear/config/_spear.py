@@ -21,6 +21,8 @@ from ._model import (
     KeyLimits,
     KeysConfig,
     LogConfig,
+    Mirror,
+    MirrorLimits,
     Price,
     RetryConfig,
     Route,
@@ -77,6 +79,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         "retries": _limits(report, RetryConfig, top, "retries", _RETRY_DURATIONS),
         "keys": _limits(report, KeysConfig, top, "keys", _KEYS_DURATIONS),
         "redis": read_redis(report, ("spear", "redis"), top["redis"], document, environ) if "redis" in top else None,
+        "mirrors": _mirrors(report, top, document),
         "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
         "log": _limits(report, LogConfig, top, "log"),
         "credentials": [
@@ -117,6 +120,20 @@ def _limits(
     if model is GuestLimits and values.get("timeout_s") == 0:
         values["timeout_s"] = None
     return build(report, model, values, path)
+
+
+def _mirrors(report: Report, top: Table, document: Document) -> Any:
+    """A relative path is relative to the folder of the configuration."""
+    path = ("spear", "mirrors")
+    values = table(report, top, ("spear",), "mirrors")
+    name = values.get("path")
+    if isinstance(name, str):
+        if not name.strip() or "\0" in name:
+            report.add((*path, "path"), 'is empty or no path; expected the name of a file, such as "mirrors.jsonl"')
+            values = {key: value for key, value in values.items() if key != "path"}
+        else:
+            values = {**values, "path": str(document.folder / name)}
+    return _limits(report, MirrorLimits, {**top, "mirrors": values}, "mirrors", ("timeout_s",))
 
 
 def _check_order(report: Report, section: object, path: Path, low: str, high: str) -> None:
@@ -222,6 +239,8 @@ def _route(report: Report, path: Path, values: Table) -> Route | None:
     values = only_known(report, values, path, keys_of(Route), _later.ROUTE)
     if isinstance(values.get("match"), dict):
         values["match"] = only_known(report, values["match"], (*path, "match"), keys_of(RouteMatch))
+    if isinstance(values.get("mirror"), dict):
+        values["mirror"] = only_known(report, values["mirror"], (*path, "mirror"), keys_of(Mirror))
     for key in ("policy", "within_level"):
         _policy(report, values, path, key)
     if isinstance(values.get("allow_policies"), list):

@@ -10,11 +10,12 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from spear.ir import ChatChoice, ChatMessage, ChatRequest, ChatResult, Usage, dump_json
+from spear.ir import ChatChoice, ChatMessage, ChatRequest, ChatResult, Usage, dump_json, trusted
 
 from ._openai_message import Wire, message_from_wire, message_to_wire
 
 _NO_COUNT: Final = Usage(estimated=True)
+_usage = trusted(Usage)
 
 
 def result_from_body(value: JsonValue) -> tuple[ChatResult, Usage]:
@@ -111,12 +112,12 @@ def fill_usage(usage: Usage, request: ChatRequest, result: ChatResult) -> Usage:
         return usage
     received = usage.input_tokens
     if received is None:
-        received = _quarter(sum(_characters(message) for message in request.messages))
+        received = _quarter(sum(map(_characters, request.messages)))
     sent = usage.output_tokens
     if sent is None:
         sent = _quarter(sum(_characters(choice.message) for choice in result.choices if choice.message))
     if not usage.model_fields_set:  # the usual case; a fresh model costs half of a copy
-        return Usage(input_tokens=received, output_tokens=sent, estimated=True)
+        return _usage(input_tokens=received, output_tokens=sent, estimated=True)
     return usage.model_copy(update={"input_tokens": received, "output_tokens": sent, "estimated": True})
 
 
@@ -129,4 +130,6 @@ def _characters(message: ChatMessage) -> int:
     text = message.text()
     if not text and message.content is not None and not isinstance(message.content, str):
         text = dump_json(message.content).decode()
+    if not message.tool_calls:
+        return len(text)
     return len(text) + sum(len(call.function.name) + len(call.function.arguments) for call in message.tool_calls)

@@ -9,6 +9,7 @@
     _envelope      RequestEnvelope, ResponseEnvelope, and reading them from JSON
     _events        the events of a stream
     _capabilities  what a backend instance can do
+    _trusted       models of values that need no check
     _schema        all of it as JSON Schema
 
 Each module imports only those above it. Nothing here imports the rest of spear, Trio or the network.
@@ -98,3 +99,4 @@ from ._results import SpeechToTextResult as SpeechToTextResult
 from ._results import TextToSpeechResult as TextToSpeechResult
 from ._results import Usage as Usage
 from ._schema import json_schema as json_schema
+from ._trusted import trusted as trusted

@@ -64,8 +64,10 @@ def with_requirements(request: RequestEnvelope, *, stream: bool = False) -> Requ
     given = request.requirements
     if isinstance(request.payload, ChatRequest) and not request.payload.tools:
         # What nearly every request is; looking costs a fifth of making a model to compare with.
-        needed = [feature.value for feature in _chat(request.payload, stream, tools=False)]
-        if all(name in given.required_features for name in needed):
+        for feature in _chat(request.payload, stream, tools=False):
+            if feature.value not in given.required_features:
+                break
+        else:
             return request
     derived = requirements_of(request.payload, stream=stream)
     if (
@@ -104,7 +106,8 @@ def _chat(payload: ChatRequest, stream: bool, tools: bool) -> Iterable[Feature]:
     if stream:
         yield Feature.STREAM
     for message in payload.messages:
-        yield from _parts(message)
+        if message.content_parts or isinstance(message.content, list):
+            yield from _parts(message)
 
 
 def _wants_schema(payload: ChatRequest) -> bool:

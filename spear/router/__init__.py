@@ -4,6 +4,7 @@
     _draws       the random numbers of one decision
     _latency     how long an instance takes
     _instance    the live view of one configured instance
+    _affinity    what requests can be kept together by
     _facts       what a decision may know of a request
     _case        what the filter's steps read
     _moment      those steps that depend on the moment
@@ -29,6 +30,7 @@
     _invoke      attempts for one answer
     _relay       attempts for a stream, up to the commit and after it
     _actor       the actor, and asking it
+    mirrors/     some requests once more, to compare
 
 Everything up to `_explain` is pure: no clock, no I/O, no randomness of its own. Nothing else in the system retries
 or falls back.
@@ -56,5 +58,8 @@ from ._registry import build_generation as build_generation
 from ._respond import failed_response as failed_response
 from ._succession import Succession as Succession
 from ._succession import succeed as succeed
+from .mirrors import Mirroring as Mirroring
+from .mirrors import MirrorRecord as MirrorRecord
+from .mirrors import mirrors_spec as mirrors_spec
 from .policies import POLICIES as POLICIES
 from .policies import Memory as Memory

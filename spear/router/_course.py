@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -28,9 +28,9 @@ from spear.ir import (
     Operation,
     RequestEnvelope,
     ResponseEnvelope,
-    Result,
     Usage,
     make_error,
+    trusted,
 )
 from spear.telemetry import get_logger
 
@@ -41,13 +41,17 @@ from ._failures import Fault
 from ._instance import Instance
 from ._latency import Latency
 from ._leg import Leg, Outcome, Pause
-from ._respond import backend_info, failed_response, send_model
+from ._respond import backend_info, failed_response, ok_response, send_model
 from ._routes import find_route
 from ._settle import settle_leg
 from ._usage import settle_usage
 from .keys import KEYS_COOLING, KeyState, Pool, Trail
 
+if TYPE_CHECKING:
+    from .mirrors import Mirroring, Primary
+
 _log = get_logger("spear.router")
+_attempt = trusted(Attempt)
 _FAIR_S: Final = 1.0
 """An attempt that was given less than this by its caller's deadline proves nothing about the instance; neither does one
 that was answering when the caller's time ran out."""
@@ -58,8 +62,8 @@ class Course:
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_plan", "_retried", "_trail", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk", "generation",
-        "request",
+        "_plan", "_primary", "_retried", "_trail", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk",
+        "generation", "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
@@ -87,6 +91,7 @@ class Course:
         self._hint_ms: int | None = None
         self._out: set[Leg] = set()
         self._upstream = upstream
+        self._primary: Primary | None = None  # for who compares a mirrored request, once it is known whether it is one
         desk.counts.requests += 1
 
     # --- forward ----------------------------------------------------------------------------------------
@@ -253,11 +258,15 @@ class Course:
         self._answered_in_time(leg, now)
         self.desk.judge(leg.plan, leg.trial, "proved", now)
         self._key_answered(leg, now)
+        if self.desk.mirroring is not None:
+            self._follow(self.desk.mirroring, leg)
 
     def failed(self, leg: Leg, fault: Fault) -> bool:
         """Record it; True where another attempt may follow."""
         now, rule, instance = trio.current_time(), fault.rule, leg.instance
         self._record(leg, "failed", now, fault.error.code, fault)
+        if self._primary is not None:
+            self._primary.failed(leg, fault.error.code.value, now)
         instance.failed += 1
         self.desk.settle(leg.plan, fault)
         out_of_time = fault.error.code is ErrorCode.TIMEOUT and now >= self.deadline
@@ -292,6 +301,8 @@ class Course:
         """The caller went away during this attempt."""
         now = trio.current_time()
         self._record(leg, "cancelled", now)
+        if self._primary is not None:
+            self._primary.left(leg, now)
         self.desk.judge(leg.plan, leg.trial, "neutral", now)
         if not leg.timed:
             self._latency(leg).given_up(now - leg.started, now)
@@ -310,6 +321,8 @@ class Course:
                 leg.key.release(leg)
             if leg.reservation is not None:
                 leg.reservation.keep(trio.current_time())
+            if self._primary is not None:
+                self._primary.failed(leg, ErrorCode.INTERNAL.value, trio.current_time())
         self._out.clear()
 
     def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
@@ -322,14 +335,10 @@ class Course:
         self._key_answered(leg, now)
         leg.instance.throttle.succeeded()
         self.desk.counts.ok += 1
-        return ResponseEnvelope(
-            request_id=self.request.request_id,
-            operation=self.request.operation,
-            backend=backend_info(leg, answer, self.arrived, now, self.attempts, self.generation.number),
-            result=Result(payload=answer.payload),
-            usage=usage,
-            raw=answer.raw if self.generation.config.debug_raw else None,
-        )
+        if self.desk.mirroring is not None:
+            self._follow(self.desk.mirroring, leg).answered(leg, answer, now)
+        backend = backend_info(leg, answer, self.arrived, now, self.attempts, self.generation.number)
+        return ok_response(self.request, backend, answer, usage, raw=self.generation.config.debug_raw)
 
     def error(self) -> CanonicalError:
         """The error this course ends with: that of the last attempt that was sent, else that of the decision."""
@@ -395,6 +404,12 @@ class Course:
             self._again.forgive(name)
         return open_again
 
+    def _follow(self, mirroring: Mirroring, leg: Leg) -> Primary:
+        """A request is offered once, whatever becomes of that."""
+        if self._primary is None:
+            self._primary = mirroring.offer(self.request, leg, self.generation)
+        return self._primary
+
     def _answered_in_time(self, leg: Leg, now: float) -> None:
         if not leg.timed:
             leg.timed = True
@@ -413,7 +428,7 @@ class Course:
         if leg.reservation is not None:
             settle_leg(leg, leg.reservation, outcome, fault, now)
         self.attempts.append(
-            Attempt(
+            _attempt(
                 backend=leg.instance.name,
                 key_id=None if leg.call.key is None else leg.call.key.id,
                 reason=leg.reason,

@@ -112,9 +112,12 @@ def decide(
         name = f"{policy}/{options.spill}/{options.within_level}"
         if options.spill == "proportional":
             options = options._replace(standing=_standing(found, candidates, facts, exclude))
-    key = (name, tuple([each.index for each in candidates]))
-    choice = POLICIES[policy].choose(candidates, facts, memory.get(key), Draws(seed), now, options)
-    change = None if choice.state is None else Change(key, choice.state)
+    key, state = None, None
+    if POLICIES[policy].remembers:
+        key = (name, tuple([each.index for each in candidates]))
+        state = memory.get(key)
+    choice = POLICIES[policy].choose(candidates, facts, state, Draws(seed), now, options)
+    change = None if key is None or choice.state is None else Change(key, choice.state)
     chosen = candidates[choice.position]
     note = choice.note if not note else f"{note}; {choice.note}" if choice.note else note
     return Plan(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -31,6 +31,9 @@ from .keys import Ring
 from .limits import Book, MeterFactory, local_meter
 from .policies import POLICIES, Change, Memory
 
+if TYPE_CHECKING:
+    from .mirrors import Mirroring
+
 _JITTER_SALT: Final = 0x6A697474
 _NOBODY: frozenset[str] = frozenset()
 
@@ -39,7 +42,9 @@ class Desk:
     """`rng` gives the seed of each decision; seed it to make a run repeatable. `meters` makes what limits are counted
     by."""
 
-    __slots__ = ("_memory", "_rng", "bell", "budget", "counts", "generation", "keys", "limits", "pausing")
+    __slots__ = (
+        "_memory", "_rng", "bell", "budget", "counts", "generation", "keys", "limits", "mirroring", "pausing",
+    )  # fmt: skip
 
     def __init__(
         self, generation: Generation, *, rng: Random | None = None, meters: MeterFactory = local_meter
@@ -55,6 +60,8 @@ class Desk:
         self._rng = rng or Random()
         self.bell = Bell()
         self.budget = Budget()
+        self.mirroring: Mirroring | None = None
+        """There once a route mirrors."""
         self.pausing = 0
         """Requests that wait between attempts."""
 

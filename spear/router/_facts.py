@@ -7,7 +7,6 @@ character. The keys that requests can be kept together by stand here only as has
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from spear.ir import (
@@ -29,10 +28,11 @@ from spear.ir import (
     TextToSpeechRequest,
 )
 
+from ._affinity import Affinity as Affinity
+from ._affinity import hash_name as hash_name
 from ._latency import Timing
 
 _CHARS_PER_TOKEN: Final = 4
-_PREFIX_CHARS: Final = 1024
 _STREAM: Final = Feature.STREAM.value
 
 
@@ -48,14 +48,6 @@ class Sizes(NamedTuple):
     size: int = 0
     format: str | None = None
     voice: str | None = None
-
-
-class Affinity(NamedTuple):
-    """What requests can be kept together by, each as a hash: the session, the task, the prompt's beginning."""
-
-    session: int | None = None
-    task: int | None = None
-    prompt: int | None = None
 
 
 class Facts(NamedTuple):
@@ -82,6 +74,8 @@ class Facts(NamedTuple):
     """The run of the guest that asks."""
     degraded: tuple[str, ...] = ()
     """Why `model` is not the one that was asked for."""
+    mirrored: bool = False
+    """It is the host's own, in comparison: no task and no guest pays for it."""
 
     @property
     def timing(self) -> Timing:
@@ -115,7 +109,7 @@ def facts_of(request: RequestEnvelope) -> Facts:
         sizes=sizes,
         input_tokens=input_tokens,
         tokens=input_tokens + sizes.output_tokens,
-        affinity=_affinity(request),
+        affinity=Affinity.of(request),
         execution_id=request.meta.execution_id,
     )
 
@@ -198,19 +192,3 @@ def _longer_side(size: str | None) -> int:
     """`1024x768` -> 1024; what is no such text (`auto`) -> 0."""
     numbers = (size or "").lower().split("x")
     return max(map(int, numbers)) if all(each.isascii() and each.isdigit() for each in numbers) else 0
-
-
-def _affinity(request: RequestEnvelope) -> Affinity:
-    prompt = None
-    if isinstance(request.payload, ChatRequest) and request.payload.messages:
-        prompt = request.payload.messages[0].text()[:_PREFIX_CHARS]
-    return Affinity(_hashed(request.meta.session_id), _hashed(request.task_id), _hashed(prompt))
-
-
-def _hashed(key: str | None) -> int | None:
-    return hash_name(key) if key else None
-
-
-def hash_name(name: str) -> int:
-    """64 bits, the same in every process."""
-    return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

@@ -19,6 +19,7 @@ from spear.ir import ErrorCode, Limits
 
 from ._case import Case, Instances, Reject, keep
 from ._facts import Facts
+from ._instance import Instance
 from ._moment import admission, health, keys, slow_start, untried
 
 
@@ -69,8 +70,16 @@ def admit(instances: Instances, case: Case, remembered: Remembered | None = None
     lasting = _lasting(instances, case, remembered)
     if lasting.code is not None:
         return lasting
-    rejected = dict(lasting.rejected)
-    return _run(_NOW, lasting.candidates, case, rejected)._replace(able=lasting.candidates)
+    return _run(_NOW, lasting.candidates, case, dict(lasting.rejected), lasting.candidates)
+
+
+def refusal_of(instance: Instance, case: Case) -> str | None:
+    """Why the lasting steps keep the request from `instance`, whatever its model; None = they do not."""
+    rejected: Reject = {}
+    for step in _LASTING:
+        if step.name != "binding" and not step.sift((instance,), case, rejected):
+            return rejected[instance.name]
+    return None
 
 
 def _lasting(instances: Instances, case: Case, remembered: Remembered | None) -> Filtered:
@@ -88,12 +97,12 @@ def _lasting(instances: Instances, case: Case, remembered: Remembered | None) ->
     return found
 
 
-def _run(steps: Sequence[_Step], left: Instances, case: Case, rejected: Reject) -> Filtered:
+def _run(steps: Sequence[_Step], left: Instances, case: Case, rejected: Reject, able: Instances = ()) -> Filtered:
     for step in steps:
         left = step.sift(left, case, rejected)
         if not left:
-            return Filtered((), rejected, step.code, step.name)
-    return Filtered(left, rejected)
+            return Filtered((), rejected, step.code, step.name, able)
+    return Filtered(left, rejected, None, None, able)
 
 
 def _keep_named(left: Instances, rejected: Reject, names: Iterable[str], reason: str) -> Instances:

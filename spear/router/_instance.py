@@ -167,6 +167,10 @@ class Instance:
             found = self.latencies[timing] = Latency(self.taus)
         return found
 
+    def spare_key(self, now: float) -> Key | None:
+        """For what is sent beside requests, such as mirrors; None where it needs none, or none is well."""
+        return None if self.pool is None else self.pool.spare(now)
+
     def keys_reason(self, now: float) -> str | None:
         """Why none of its keys may be used now; None = one may, or it needs none."""
         return self.pool.reason(now) if self.keys_troubled and self.pool is not None else None

@@ -34,7 +34,7 @@ async def _send(course: Course, leg: Leg) -> Answer | Fault:
     instance.turns.add(leg)
     try:
         with trio.CancelScope(deadline=leg.deadline):
-            return await leg.ref.ask_nowait(Invoke(leg.request, leg.call))
+            return await leg.ref.ask_nowait(Invoke(leg.request, leg.call), deadline=leg.call.deadline)
         instance.leave(leg)
         return course.timed_out(leg, "total")
     except (SpearError, ActorStopped, ActorCrashed) as error:

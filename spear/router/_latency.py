@@ -48,8 +48,8 @@ class Latency:
     def __init__(self, taus: Iterable[float] = (DEFAULT_TAU_S,)) -> None:
         self._taus = tuple(taus)
         self._estimates: dict[float, Estimate] = {}
-        self._recent: deque[float] = deque()
-        self._sorted: list[float] = []
+        self._recent: deque[float] = deque(maxlen=_KEPT)  # what is one too many falls out
+        self._sorted: list[float] | None = None  # the same by size, from when somebody has asked for a percentile
 
     def tune(self, taus: Iterable[float]) -> None:
         """Other averages from here on; one that stays goes on."""
@@ -64,11 +64,11 @@ class Latency:
     def answered(self, seconds: float, now: float) -> None:
         for tau in self._taus:
             self._estimates[tau] = _blend(self._estimates.get(tau), seconds, tau, now)
-        if len(self._recent) == _KEPT:
-            oldest = self._recent.popleft()
-            del self._sorted[bisect_left(self._sorted, oldest)]
+        if self._sorted is not None:
+            if len(self._recent) == _KEPT:
+                del self._sorted[bisect_left(self._sorted, self._recent[0])]
+            insort(self._sorted, seconds)
         self._recent.append(seconds)
-        insort(self._sorted, seconds)
 
     def failed(self, elapsed: float, now: float) -> None:
         seconds = max(elapsed, FAILURE_S)
@@ -90,9 +90,11 @@ class Latency:
 
     def percentile(self, fraction: float) -> float | None:
         """The least time that at least `fraction` of the latest answers did not exceed; None below 20 answers."""
-        count = len(self._sorted)
+        count = len(self._recent)
         if count < _FEWEST:
             return None
+        if self._sorted is None:
+            self._sorted = sorted(self._recent)
         return self._sorted[min(count, max(1, ceil(fraction * count))) - 1]
 
 

@@ -27,7 +27,7 @@ def keys(left: Instances, case: Case, rejected: Reject) -> Instances:
 
 
 def health(left: Instances, case: Case, rejected: Reject) -> Instances:
-    kept = []
+    kept, quiet = [], True
     for each in left:
         ref = each.ref
         if each.weight == 0:
@@ -36,16 +36,12 @@ def health(left: Instances, case: Case, rejected: Reject) -> Instances:
             rejected[each.name] = f"actor:{each.status}"
         else:
             kept.append(each)
-    return _well(kept, case, rejected)
+            quiet = quiet and each.health.quiet
+    return kept if quiet else _well(kept, case, rejected)
 
 
 def _well(left: Instances, case: Case, rejected: Reject) -> Instances:
     """Without those that an open breaker or an ejection leaves out."""
-    for each in left:
-        if not each.health.quiet:
-            break
-    else:
-        return left
     operation, now = case.facts.operation, case.now
     reasons = [each.health.reason(operation, now) for each in left]
     if case.panic and None not in reasons:

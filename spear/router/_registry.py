@@ -14,7 +14,7 @@ from spear.backends import BackendMessage, Key, Kind, backend_spec, find_kind
 from spear.config import Config, InstanceConfig, Origin, SkippedInstance, TaskConfig
 from spear.config import Route as RouteConfig
 from spear.egress import check_base_url
-from spear.ir import Capabilities, ConfigError, Problem, RoutingError
+from spear.ir import Capabilities, ConfigError, Operation, Problem, RoutingError
 
 from ._filter import Remembered
 from ._instance import MISSING_CREDENTIAL, Instance
@@ -79,6 +79,7 @@ class _Build:
         self.problems: list[Problem] = []
         self.skipped: list[SkippedInstance] = []
         self.credentials = {each.name: each for each in config.credentials}
+        self.made: tuple[Instance, ...] = ()
         self.names = {each.name for each in config.backends} | {each.name for each in config.skipped}
 
     def instances(self) -> tuple[Instance, ...]:
@@ -92,7 +93,8 @@ class _Build:
             instance = self.instance(len(made), each)
             if instance is not None:
                 made.append(instance)
-        return tuple(made)
+        self.made = tuple(made)
+        return self.made
 
     def instance(self, index: int, config: InstanceConfig) -> Instance | None:
         try:
@@ -169,6 +171,7 @@ class _Build:
             for name in route.allow_policies:
                 self.check_policy(route.origin, "allow_policies", name, POLICIES)
             self.check_fallback(route)
+            self.check_mirror(route)
 
     def check_policy(self, origin: Origin, key: str, name: str | None, known: Iterable[str]) -> None:
         if name is not None and name not in known:
@@ -179,6 +182,28 @@ class _Build:
         for name in route.fallback:
             if name.strip() not in models:
                 self.wrong(route.origin, "fallback", _no_such("model class", name, models))
+
+    def check_mirror(self, route: RouteConfig) -> None:
+        """What a route's mirror could never do. Whether its backend exists is known where it was read from a file."""
+        mirror = route.mirror
+        if mirror is None:
+            return
+        to = next((each for each in self.made if each.name == mirror.to), None)
+        operation = route.match.operation
+        if to is None:
+            if mirror.to not in self.names:
+                self.wrong(route.origin, "mirror", "to: " + _no_such("backend", mirror.to, self.names))
+        elif operation is Operation.REALTIME_VOICE:
+            self.wrong(route.origin, "mirror", "a session of realtime voice cannot be mirrored")
+        elif operation is not None and operation not in to.ops:
+            does = ", ".join(sorted(to.ops))
+            self.wrong(route.origin, "mirror", f"to: {to.name} does not do {operation.value}; it does {does}")
+        elif to.room < 2:
+            message = "takes one request at a time and lets none wait; a mirror has to leave half of the room to others"
+            self.wrong(route.origin, "mirror", f"to: {to.name} {message}: make max_inflight or max_queue larger")
+        elif to.price is None and self.config.mirrors.max_cost_per_hour is not None:
+            message = "has no price, so that mirrors.max_cost_per_hour cannot be kept: give it one"
+            self.wrong(route.origin, "mirror", f"to: {to.name} {message}")
 
     def check_tasks(self) -> None:
         for task in self.config.tasks:

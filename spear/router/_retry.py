@@ -59,7 +59,8 @@ class Throttle:
         self.tokens = max(0.0, self.tokens - 1)
 
     def succeeded(self) -> None:
-        self.tokens = min(float(self._most), self.tokens + _REFILL)
+        if self.tokens < self._most:
+            self.tokens = min(float(self._most), self.tokens + _REFILL)
 
 
 class Budget:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from spear.config import Config, RouteMatch
+from spear.config import Config, Mirror, RouteMatch
 from spear.config import Route as RouteConfig
 from spear.ir import Operation
 
@@ -32,6 +32,7 @@ class Route(NamedTuple):
     options: Options = _NO_OPTIONS
     allow_policies: tuple[str, ...] = ()
     fallback: tuple[str, ...] = ()
+    mirror: Mirror | None = None
 
     def policy_for(self, operation: Operation) -> str:
         return self.policy or DEFAULT_POLICY[operation]
@@ -63,4 +64,4 @@ def _resolve(route: RouteConfig, default: str | None) -> Route:
     written = {name: getattr(route, name) for name in _OPTIONS}
     options = _NO_OPTIONS._replace(**{name: value for name, value in written.items() if value is not None})
     fallback = tuple(name.strip() for name in route.fallback)
-    return Route(route.match, route.policy or default, options, route.allow_policies, fallback)
+    return Route(route.match, route.policy or default, options, route.allow_policies, fallback, route.mirror)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from spear.config import Price
 from spear.ir import Failure, Usage
 
 from ._facts import estimate_tokens
@@ -33,13 +34,21 @@ def used_by(leg: Leg, reserved: Amounts, outcome: Outcome, fault: Fault | None) 
             return NOTHING
         if fault.failure in _UNWORKED:
             return ASKED
-    usage = leg.usage or Usage()
-    known, output = usage.input_tokens, usage.output_tokens
+    usage = leg.usage
     # What came before the commit and then failed says nothing of what was worked at.
-    if output is None and leg.streamed and (fault is None or leg.first_event_at is not None):
-        output = estimate_tokens(leg.chars)
+    came = leg.streamed and (fault is None or leg.first_event_at is not None)
+    if came and (usage is None or usage.output_tokens is None):
+        usage = (usage or Usage()).model_copy(update={"output_tokens": estimate_tokens(leg.chars)})
+    return used_of(usage, reserved, leg.instance.price)
+
+
+def used_of(usage: Usage | None, reserved: Amounts, price: Price | None) -> Amounts:
+    """What `usage` says, and what it does not say as it was reserved."""
+    if usage is None:
+        return reserved
+    known, output = usage.input_tokens, usage.output_tokens
     return amounts_of(
         reserved.input_tokens if known is None else known,
         reserved.output_tokens if output is None else output,
-        leg.instance.price,
+        price,
     )

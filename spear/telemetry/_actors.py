@@ -35,10 +35,11 @@ class ActorCounters(Instrument):
         self._paths: dict[str, _Path] = {}
 
     def turn_started(self, path: str, msg: object) -> None:
-        self._of(path).running.value += 1
+        of = self._paths.get(path) or self._of(path)
+        of.running.value += 1
 
     def turn_finished(self, path: str, msg: object, error: BaseException | None) -> None:
-        of = self._of(path)
+        of = self._paths.get(path) or self._of(path)
         of.running.value -= 1
         if error is None:
             of.finished.value += 1
@@ -60,7 +61,5 @@ class ActorCounters(Instrument):
         self._counters.counter("actor_hung_total", "Actors that outlived their grace.", actor=self._label(path)).add()
 
     def _of(self, path: str) -> _Path:
-        of = self._paths.get(path)
-        if of is None:
-            of = self._paths[path] = _Path(self._counters, self._label(path))
+        of = self._paths[path] = _Path(self._counters, self._label(path))
         return of

@@ -214,6 +214,18 @@ async def test_deadlines_travel_down_a_chain_of_asks(autojump_clock):
         assert log.of("cancelled") == [2]
 
 
+async def test_an_asker_may_say_the_deadline_that_it_knows():
+    class Tells(actors.Actor[Do]):
+        async def handle(self, msg: Any, ctx: Any) -> object:
+            return ctx.deadline
+
+    async with open_supervisor() as sup:
+        ref = await sup.start(Spec(name="tells", factory=Tells))
+        with trio.CancelScope(deadline=trio.current_time() + 50) as scope:
+            assert await ref.ask_nowait(Do(1)) == scope.deadline
+            assert await ref.ask_nowait(Do(1), deadline=7) == 7
+
+
 async def test_a_self_ask_fails_at_once():
     class Selfish(actors.Actor[Do]):
         async def handle(self, msg: Any, ctx: Any) -> object:

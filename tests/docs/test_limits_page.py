@@ -12,6 +12,7 @@ from spear.config import Config
 from spear.config._model import Timeouts
 from spear.hostcall import Limits, _limits
 from spear.ir import _json
+from spear.router.limits import _allowance
 from tests.docs._pages import DOCS, rows, section
 
 LISTED: Final = {
@@ -24,11 +25,11 @@ LISTED: Final = {
 
 def defaults() -> Mapping[str, Any]:
     config = Config()
-    sections = {"guests": config.guests, "router": config.router, "timeouts": Timeouts()}
+    sections = {"guests": config.guests, "router": config.router, "mirrors": config.mirrors, "timeouts": Timeouts()}
     found: dict[str, Any] = {f"{name}.{key}": value for name, model in sections.items() for key, value in model}
     guest = Limits()
     found |= {name: getattr(guest, name) for name in guest.__dataclass_fields__}
-    for module in (_limits, egress, _json):
+    for module in (_limits, egress, _json, _allowance):
         found |= {name: value for name, value in vars(module).items() if name.isupper()}
     return found
 

@@ -16,6 +16,7 @@ RUN = (
     "how-to/embed.md",
     "how-to/blocking.md",
     "how-to/reload.md",
+    "how-to/compare-models.md",
     "how-to/write-a-guest.md",
     "how-to/test-your-program.md",
     "reference/command-line.md",

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
+from spear.backends import Key
+
 from ._pick import Weighted, by_session, in_turn
 from ._state import KeyState
 
@@ -25,6 +27,10 @@ class Pool:
         if any(each.admits(now) for each in self.keys):
             return None
         return KEYS_COOLING if any(each.waits(now) for each in self.keys) else KEYS_DEAD
+
+    def spare(self, now: float) -> Key | None:
+        """One for what is sent beside requests and tells nobody how it went: neither cooling nor dead."""
+        return next((each.key for each in self.keys if each.state(now) == "ok"), None)
 
     def ready_at(self, now: float) -> float:
         """When the first of those that cool may be used again; infinity where none cools."""

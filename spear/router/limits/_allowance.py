@@ -26,7 +26,8 @@ class Scope(NamedTuple):
     task: str | None = None
 
     def covers(self, facts: Facts) -> bool:
-        return self.operation in {None, facts.operation} and self.task in {None, facts.task_id}
+        task = None if facts.mirrored else facts.task_id
+        return self.operation in {None, facts.operation} and self.task in {None, task}
 
 
 class Allowance(Protocol):
@@ -61,6 +62,15 @@ class Single:
         self.quota = quota
         self._meter = meter
         self._scope = scope  # of a budget; the limits of a backend or a key are for all that it is asked
+
+    @property
+    def the_meter(self) -> Meter:
+        return self._meter
+
+    @property
+    def unconditional(self) -> bool:
+        """Covers every request."""
+        return self._scope is None or self._scope == Scope()
 
     @property
     def budget(self) -> bool:

@@ -33,8 +33,13 @@ POSITION: Final = {name: position for position, name in enumerate(Amounts._field
 
 
 def amounts_of(input_tokens: float, output_tokens: float, price: Price | None) -> Amounts:
+    return Amounts(*expected_of(input_tokens, output_tokens, price))
+
+
+def expected_of(input_tokens: float, output_tokens: float, price: Price | None) -> tuple[float, ...]:
+    """The same without the names: a decision makes one for each candidate."""
     cost = 0.0 if price is None else (input_tokens * price.input + output_tokens * price.output) / _PER
-    return Amounts(1, input_tokens, output_tokens, input_tokens + output_tokens, cost)
+    return 1, input_tokens, output_tokens, input_tokens + output_tokens, cost
 
 
 class Outputs:

@@ -5,8 +5,9 @@ Asking changes nothing, so that decisions stay repeatable; taking is done when a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
+from typing import Final
 
 from spear.backends import Key
 from spear.config import Price
@@ -15,26 +16,31 @@ from spear.router._facts import Facts
 from spear.router._usage import TOKENS_BOTH_WAYS
 
 from ._allowance import Allowance, Single
-from ._amounts import POSITION, Amounts, Outputs, amounts_of
+from ._amounts import DEFAULT_OUTPUT_TOKENS, POSITION, Amounts, Outputs, expected_of
 from ._reservation import Reservation
+
+REQUESTS: Final = POSITION["requests"]
 
 
 class Bounds:
     """`own` are those of every attempt; `keyed`, by the key's id, those of attempts with that key."""
 
-    __slots__ = ("_outputs", "keyed", "own", "price")
+    __slots__ = ("_outputs", "_plain", "_scoped", "keyed", "own", "price")
 
     def __init__(
         self,
         own: Iterable[Allowance],
         keyed: Mapping[str, tuple[Allowance, ...]],
         price: Price | None,
-        outputs: dict[Operation, Outputs] | None = None,
     ) -> None:
         self.own = tuple(own)
+        plain = [each for each in self.own if isinstance(each, Single) and each.unconditional]
+        # Taken apart: these are asked of every candidate in every decision.
+        self._plain = tuple((each.reason, each.the_meter, POSITION[each.quota.quantity]) for each in plain)
+        self._scoped = tuple(each for each in self.own if each not in plain)
         self.keyed = dict(keyed)
         self.price = price
-        self._outputs = {} if outputs is None else outputs
+        self._outputs: dict[Operation, Outputs] = {}
 
     def succeed(self, former: Bounds | None) -> None:
         """Take over what is known of the same instance."""
@@ -43,16 +49,31 @@ class Bounds:
 
     def amounts(self, facts: Facts) -> Amounts:
         """What an attempt is expected to take, at most what its caller allows."""
+        return Amounts(*self._expected(facts))
+
+    def _expected(self, facts: Facts) -> tuple[float, ...]:
         output: float = facts.sizes.output_tokens
         if not output and facts.operation in TOKENS_BOTH_WAYS:
-            output = self.outputs(facts.operation).expected
-        return amounts_of(facts.input_tokens, output, self.price)
+            learned = self._outputs.get(facts.operation)
+            output = DEFAULT_OUTPUT_TOKENS if learned is None else learned.expected
+        return expected_of(facts.input_tokens, output, self.price)
 
     def reason(self, facts: Facts, now: float, keys_from: Mapping[str, float] | None = None) -> str | None:
         """Why an attempt may not be made now; None = it may. `keys_from`: when each key may be used, where that is not
         now for all of them."""
-        amounts = self.amounts(facts)
-        found = _first(self.own, facts, amounts, now)
+        amounts = None
+        for reason, meter, position in self._plain:
+            if position == REQUESTS:
+                amount = 1.0
+            else:
+                amounts = amounts or self._expected(facts)
+                amount = amounts[position]
+            if not meter.admits(amount, now):
+                return reason
+        if not self._scoped and not self.keyed:
+            return None
+        amounts = amounts or self._expected(facts)
+        found = _first(self._scoped, facts, amounts, now)
         if found is not None or not self.keyed:
             return found
         for key_id, each in self.keyed.items():
@@ -102,7 +123,7 @@ class Bounds:
         return own
 
 
-def _first(allowances: Iterable[Allowance], facts: Facts, amounts: Amounts, now: float) -> str | None:
+def _first(allowances: Iterable[Allowance], facts: Facts, amounts: Sequence[float], now: float) -> str | None:
     for each in allowances:
         if each.covers(facts) and not each.admits(facts, amounts[POSITION[each.quota.quantity]], now):
             return each.reason

@@ -18,11 +18,11 @@ _SHOWN: Final = 10
 
 
 def _task(facts: Facts) -> str | None:
-    return facts.task_id or ""
+    return None if facts.mirrored else facts.task_id or ""
 
 
 def _guest(facts: Facts) -> str | None:
-    return facts.execution_id
+    return None if facts.mirrored else facts.execution_id
 
 
 _WHO: Final[Mapping[str, Who]] = {"task": _task, "guest": _guest}

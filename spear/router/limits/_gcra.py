@@ -35,7 +35,8 @@ class Gcra:
         self._lows: list[float] = []
 
     def admits(self, amount: float, now: float) -> bool:
-        return self._owed(now) + amount <= self._most
+        debt = self._debt - (now - self._at) * self._rate
+        return (debt + amount if debt > 0 else amount) <= self._most
 
     def ready_at(self, amount: float, now: float) -> float:
         if amount > self._most:
@@ -52,12 +53,15 @@ class Gcra:
         if used >= reserved:
             self._debt += used - reserved
             return
-        first = bisect_right(self._times, since)
-        lowest = self._lows[first] if first < len(self._lows) else self._debt
-        back = min(reserved - used, lowest)
+        times, lows = self._times, self._lows
+        first = bisect_right(times, since)
+        back = min(reserved - used, lows[first] if first < len(lows) else self._debt)
         self._debt -= back
-        for position in range(first, len(self._lows)):
-            self._lows[position] -= back
+        for position in range(first, len(lows)):
+            lows[position] -= back
+        while 0 < first < len(lows) and lows[first - 1] >= lows[first]:
+            first -= 1
+            del times[first], lows[first]
 
     def remaining(self, now: float) -> float:
         return max(0.0, self.limit - self._owed(now))

@@ -17,6 +17,7 @@
 All are pure: the same candidates, facts, state and seed give the same choice.
 """
 
+from ._cheapest import OUTPUT_GUESS as OUTPUT_GUESS
 from ._memory import Change as Change
 from ._memory import Memory as Memory
 from ._policy import Candidate as Candidate

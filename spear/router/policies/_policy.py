@@ -76,3 +76,5 @@ Choose = Callable[[Sequence[Candidate], Facts, State, Draws, float, Options], Ch
 class Policy:
     choose: Choose
     settle: Callable[[State, int], State] | None = None
+    remembers: bool = False
+    """Whether it has a state at all."""

@@ -54,7 +54,7 @@ def over(policies: Mapping[str, Policy]) -> Policy:
     def settle(state: State, position: int) -> State:
         return tuple(_settled(policies, each, position) for each in _levels(state))
 
-    return Policy(choose, settle)
+    return Policy(choose, settle, remembers=True)
 
 
 def _levels(state: State) -> tuple[Level, ...]:

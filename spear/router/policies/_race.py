@@ -9,7 +9,7 @@ last: one call finds out, the others do not wait behind it. For its first τ it 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import exp
+from math import exp, inf
 from typing import Final
 
 from spear.router._draws import Draws
@@ -39,15 +39,25 @@ def race(
 ) -> Choice:
     count = len(candidates)
     pair: tuple[int, ...] = (0,) if count == 1 else two_of(count, draws)
-    estimates = [candidates[position].estimate(facts.timing, options.tau) for position in pair]
+    timing, tau = facts.timing, options.tau
+    known: list[tuple[int, Estimate | None, float]] = []
+    lowest = inf
+    for position in pair:
+        estimate = candidates[position].estimate(timing, tau)
+        if estimate is None or estimate.forgotten(tau, now):
+            known.append((position, None, 0.0))
+        else:
+            cost = average(estimate)
+            lowest = min(lowest, cost)
+            known.append((position, estimate, cost))
     scores: list[float | None] = [None] * count
     best, least = pair[0], 0.0  # of equals the first: which that is, is chance
-    for position, seconds in zip(pair, _expected(estimates, options.tau, now, average), strict=True):
+    for position, estimate, cost in known:
         candidate = candidates[position]
-        if seconds is None:
-            score = weigh(UNKNOWN_S, candidate) if candidate.load else 0.0
+        if estimate is not None:
+            score = weigh(_expected(estimate, cost, lowest, tau, now), candidate)
         else:
-            score = weigh(seconds, candidate)
+            score = weigh(UNKNOWN_S, candidate) if candidate.load else 0.0
         scores[position] = score
         if position == pair[0] or score < least:
             best, least = position, score
@@ -55,14 +65,7 @@ def race(
     return Choice(best, scores, note=note, best="lowest")
 
 
-def _expected(estimates: Sequence[Estimate | None], tau: float, now: float, average: Average) -> list[float | None]:
-    costs = [None if each is None or each.forgotten(tau, now) else average(each) for each in estimates]
-    least = min((cost for cost in costs if cost is not None), default=0.0)
-    expected: list[float | None] = []
-    for each, cost in zip(estimates, costs, strict=True):
-        if each is None or cost is None:
-            expected.append(None)
-            continue
-        faded = least + (cost - least) * exp(min(0.0, each.at - now) / tau)
-        expected.append(faded / min(1.0, max(_LEAST_SHARE, (now - each.since) / tau)))
-    return expected
+def _expected(estimate: Estimate, cost: float, lowest: float, tau: float, now: float) -> float:
+    faded = cost if cost == lowest else lowest + (cost - lowest) * exp(min(0.0, estimate.at - now) / tau)
+    share = (now - estimate.since) / tau
+    return faded if share >= 1.0 else faded / max(_LEAST_SHARE, share)

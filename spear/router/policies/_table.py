@@ -18,8 +18,8 @@ from ._priority import over
 
 _FLAT: Final[dict[str, Policy]] = {
     "weighted_random": Policy(_weighted_random.choose),
-    "round_robin": Policy(_weighted_round_robin.choose_evenly, _weighted_round_robin.settle),
-    "weighted_round_robin": Policy(_weighted_round_robin.choose, _weighted_round_robin.settle),
+    "round_robin": Policy(_weighted_round_robin.choose_evenly, _weighted_round_robin.settle, remembers=True),
+    "weighted_round_robin": Policy(_weighted_round_robin.choose, _weighted_round_robin.settle, remembers=True),
     "least_inflight": Policy(_least_inflight.choose),
     "ewma_latency": Policy(_ewma_latency.choose),
     "peak_ewma": Policy(_peak_ewma.choose),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from io import StringIO
 from typing import Any
@@ -256,6 +257,32 @@ async def test_what_is_no_answer_is_a_bug(
         with pytest.raises(InternalError, match="the adapter of backend one failed"):
             await ask_it(ref)
     assert f"{type(wrong).__name__}; an Answer is needed" in log_output.getvalue()
+
+
+@pytest.mark.parametrize("ask_it", [lambda ref: ref.ask(invoke()), consume], ids=["ask", "stream"])
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("payload", {"choices": []}, "whose payload is of type dict"),
+        ("payload", None, "whose payload is of type NoneType"),
+        ("usage", {"input_tokens": 1}, "whose usage is of type dict"),
+        ("model", None, "whose model is of type NoneType"),
+        ("degraded", ["a step"], "whose degraded is of type list"),
+        ("degraded", ("a step", 1), "whose degraded has something that is no str"),
+    ],
+)
+async def test_an_answer_of_other_types_is_a_bug(
+    ask_it: Callable[[Ref[BackendMessage]], Any], field: str, value: Any, said: str, log_output: StringIO
+) -> None:
+    class Wrong(FakeKind):
+        async def invoke(self, request: Any, conditions: Any) -> Any:
+            return replace(ANSWER, **{field: value})
+
+    async with running(Wrong()) as ref:
+        with pytest.raises(InternalError, match="the adapter of backend one failed"):
+            await ask_it(ref)
+        assert ref.running == 0
+    assert said in log_output.getvalue()
 
 
 def _frames_that_hold(error: BaseException | None, text: str) -> list[str]:

@@ -81,7 +81,7 @@ def test_a_good_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHECK_KEY", "sk-canary")
     present = run("check")
     assert ["gpt", "openai_chat", "remote", "m", "small", "80", "0", "k (present)", "ready"] in rows(present)
-    assert ["any", "small", "round_robin", "-"] in rows(present)
+    assert ["any", "small", "round_robin", "-", "-"] in rows(present)
     assert ["agent", "all", "gpt", "-"] in rows(present)
 
 

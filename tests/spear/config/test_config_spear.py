@@ -83,6 +83,7 @@ level = "debug"
 format = "json"
 """
 KEY = "[[spear.credentials]]\nname = 'k'\nenv = 'K'\n"
+BUDGET = "[[spear.budgets]]\nname = 'b'\nwindow = '1h'\n"
 STUB = '[[spear.backends]]\nname = "s"\nkind = "stub"\nhosting = "local"\n'
 
 
@@ -146,6 +147,27 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     assert (config.log.level, config.log.format) == ("debug", "json")
     assert config.warnings == ()
     assert set(config.secrets) == {Secret("sk-canary"), Secret("https://gpt.example/v1")}
+
+
+def test_limits_and_budgets(tmp_path: Path) -> None:
+    text = STUB + "model = 'small'\nlimits = { rpm = 5, tpd = 7 }\nprice = { input = 1 }\n" + BUDGET
+    text += "cost = 2\nper = 'task'\nmatch = { task = 't', model_class = 'small' }\nsoft = 0.5\ndegrade_to = 'small'\n"
+    text += "[[spear.credentials]]\nname = 'k'\nenv = 'K'\nlimits = { rpm = 3, output_tpm = 4 }"
+    config = load(tmp_path, text)
+    (backend,), (budget,), (key,) = config.backends, config.budgets, config.credentials
+    assert (backend.limits.rpm, backend.limits.tpd, backend.limits.tpm) == (5, 7, None)
+    assert (key.limits.rpm, key.limits.output_tpm, key.limits.tpm) == (3, 4, None)
+    assert (budget.window, budget.per, budget.cost, budget.soft) == (3600, "task", 2, 0.5)
+    assert (budget.match.task, budget.match.model_class, budget.degrade_to) == ("t", "small", "small")
+    assert (budget.origin.key, budget.origin.line_of("cost")) == ("spear.budgets[0]", 11)
+    assert config.warnings == ()
+
+
+def test_money_that_is_not_counted_is_told(tmp_path: Path) -> None:
+    text = STUB + BUDGET + "cost = 2\n"
+    (warning,) = load(tmp_path, text).warnings
+    assert warning.endswith("spear.budgets[0].cost: counts nothing at backends without a price: s")
+    assert load(tmp_path, STUB + BUDGET + "tokens = 2").warnings == ()
 
 
 def test_secrets_and_addresses_do_not_show(tmp_path: Path) -> None:
@@ -250,9 +272,34 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         ("[spear.retries]\nper_instance = 11", "2 spear.retries.per_instance: is 11; expected at most 10"),
         ("[spear.retry]\nper_instance = 1", '1 spear.retry: is not a known key; did you mean "retries"?'),
         ("[spear.decisions]\npath = 'x'", "1 spear.decisions: is not supported by this version"),
-        (STUB + "limits = { rpm = 5 }", "5 spear.backends[0].limits.rpm: is not supported by this version"),
+        (STUB + "limits = { rpm = 0 }", "5 spear.backends[0].limits.rpm: is 0; expected at least 1"),
+        (STUB + "limits = { rmp = 1 }", '5 spear.backends[0].limits.rmp: is not a known key; did you mean "rpm"?'),
+        (
+            "[[spear.credentials]]\nname = 'k'\nenv = 'K'\nlimits = { max_inflight = 3 }",
+            "4 spear.credentials[0].limits.max_inflight: is not a known key",
+        ),
+        (BUDGET, "1 spear.budgets[0]: limits nothing; expected at least one of `requests`, `tokens` and `cost`"),
+        (BUDGET + "cost = 0", "4 spear.budgets[0].cost: is 0; expected more than 0"),
+        (BUDGET + "tokens = 1.5", "4 spear.budgets[0].tokens: is 1.5; expected a whole number"),
+        ("[[spear.budgets]]\nname = 'b'\ncost = 1", "1 spear.budgets[0].window: is missing; expected a duration such"),
+        ("[[spear.budgets]]\nname = 'b'\nwindow = 'day'", "3 spear.budgets[0].window: is a string; expected more than 0"),
+        (BUDGET + "cost = 1\nper = 'user'", "5 spear.budgets[0].per: is none of the known names; expected 'all', 'task'"),
+        (BUDGET + "cost = 1\nsoft = 0.5", "5 spear.budgets[0].soft: has a meaning only beside `degrade_to`"),
+        (BUDGET + "cost = 1\nper = 'key'\ndegrade_to = 'x'", "6 spear.budgets[0].degrade_to: has a meaning only beside"),
+        (
+            STUB + "model = 'small'\n" + BUDGET + "cost = 1\ndegrade_to = 'smal'",
+            '10 spear.budgets[0].degrade_to: no backend has this model or class; did you mean "small"?',
+        ),
+        (
+            STUB + BUDGET + "cost = 1\nmatch = { backend = 't' }",
+            "spear.budgets[0].match.backend: no backend has this name; expected one of s",
+        ),
+        (
+            STUB + BUDGET + "cost = 1\nmatch = { user = 't' }",
+            "spear.budgets[0].match.user: is not a known key; expected one of",
+        ),
+        (BUDGET + "cost = 1\n" + BUDGET + "cost = 1", "6 spear.budgets[1].name: is the name of spear.budgets[0] already"),
         (STUB + "[[spear.routes]]\nhedge = {}", "6 spear.routes[0].hedge: is not supported by this version"),
-        (STUB + "[[spear.routes]]\nmirror = {}", "6 spear.routes[0].mirror: is not supported by this version"),
         (STUB + "region = 'eu'", "5 spear.backends[0].region: is not supported by this version"),
         (STUB + "credentials = ['a', 'b', 'a']", "5 spear.backends[0].credentials[2]: is there twice"),
         (KEY + "weight = 0", "4 spear.credentials[0].weight: is 0; expected at least 1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections import Counter
 
 import pytest
@@ -559,13 +560,21 @@ def test_requests_can_be_kept_together_by_session_task_and_prompt() -> None:
     def affinity(text: str = "hello", **fields: object) -> Affinity:
         return facts_of(chat(text, **fields)).affinity
 
-    session, task, prompt = affinity(meta={"session_id": "s"}, task_id="t")
+    session, task, prompt = affinity(meta={"session_id": "s"}, task_id="t").hashes
     assert len({session, task, prompt}) == 3
-    assert affinity() == (None, None, prompt)
-    assert affinity("bye", task_id="t")[:2] == (None, task)
+    assert affinity() == Affinity(prompt=prompt)
+    assert affinity("bye", task_id="t").hashes[:2] == (None, task)
     assert affinity("bye").prompt != prompt
     assert affinity("x" * 1024 + "a") == affinity("x" * 1024 + "b"), "its beginning only"
-    assert facts_of(embeddings("x")).affinity == (None, None, None)
+    assert facts_of(embeddings("x")).affinity == Affinity()
+
+
+def test_what_is_recorded_of_a_request_is_hashes_only() -> None:
+    facts = facts_of(chat("canary", meta={"session_id": "canary"}))
+    recorded = pickle.dumps(facts)
+    assert b"canary" not in recorded
+    assert pickle.loads(recorded) == facts
+    assert "canary" not in repr(facts)
 
 
 def test_sessions_stay_with_an_instance_and_a_fallback_is_the_next_in_order() -> None:

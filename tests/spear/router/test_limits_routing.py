@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+import spear
 from spear.config import Budget, BudgetMatch, Config, Credential, KeyLimits, Price, Route
 from spear.ir import ContentDelta, ErrorCode, ErrorEvent, Failure, Limits, RequestEnvelope, SpearError
 from spear.router import Desk, Facts, build_generation, decide, facts_of, invoke, stream, succeed
@@ -384,3 +385,28 @@ async def test_streams_are_refused_before_they_begin(autojump_clock: object) -> 
                 pass
     assert caught.value.code is ErrorCode.RATE_LIMITED
     assert caught.value.error.retry_after_ms == 60_000
+
+
+async def test_a_mirror_draws_on_its_backend_and_on_no_task(autojump_clock: object) -> None:
+    config = {
+        "backends": [
+            {"name": "a", "kind": "scripted", "hosting": "local", "model": "m"},
+            {"name": "b", "kind": "scripted", "hosting": "local", "model": "n", "limits": {"rpm": 2}},
+        ],
+        "routes": [{"mirror": {"to": "b", "percent": 100}}],
+        "mirrors": {"requests_per_minute": 1000},
+        "budgets": [
+            {"name": "task", "window": "1h", "per": "task", "requests": 100},
+            {"name": "all", "window": "1h", "tokens": 1000},
+        ],
+    }
+    scripts = {"a": spent(tokens=10), "b": Script([answer("ok", input_tokens=3, output_tokens=4), broken(), answer()])}
+    async with spear.open_runtime({"spear": config}, kinds={"scripted": ScriptedKind(scripts)}) as runtime:
+        for _ in range(3):
+            (await runtime.invoke(capped(task_id="t", model="m"))).unwrap()
+            await trio.sleep(1)
+        seen = runtime.usage()
+    assert len(scripts["b"].requests) == 2  # the third was dropped
+    assert seen["budgets"]["task"]["requests_left"] == {"t": 97}
+    assert seen["budgets"]["all"]["tokens_left"] == 1000 - 30 - 7 - 11  # the second failed: as it was reserved
+    assert seen["backends"]["b"]["limit:rpm"] < 0.2

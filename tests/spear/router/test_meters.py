@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from spear.router.limits import Gcra, Quota, Window
 LIMIT, PERIOD = 100.0, 60.0
 RATE = LIMIT / PERIOD
 gaps = st.one_of(st.just(0.0), st.floats(0.001, 90.0), st.sampled_from([1.0, 30.0, 60.0, 61.0]))
-amounts = st.one_of(st.integers(0, 100).map(float), st.floats(0.0, 100.0))
+amounts = st.one_of(st.sampled_from([1.0, 50.0, 100.0]), st.integers(0, 100).map(float), st.floats(0.0, 100.0))
 CLOSE = 1e-6
 
 
@@ -60,6 +61,8 @@ def test_never_more_than_the_limit_in_any_interval_by_what_was_used(make, worst,
             taken[which][1] = used
             continue
         amount = data.draw(amounts)
+        if data.draw(st.booleans()):
+            amount = meter.remaining(now)  # all there is: nothing hides an excess
         if meter.admits(amount, now):
             meter.reserve(amount, now)
             outstanding.append(len(taken))
@@ -87,6 +90,27 @@ def test_a_refund_is_worth_what_never_taking_it_would_have_been(data) -> None:
     for at, amount in history:
         reference.reserve(amount, at)
     assert meter.remaining(now) == pytest.approx(reference.remaining(now), abs=CLOSE)
+
+
+def test_two_thousand_histories_of_reserving_and_settling_in_any_order() -> None:
+    for seed in range(2000):
+        rng, meter, reference, now = Random(seed), gcra(), gcra(), 0.0
+        history: list[list[float]] = []
+        outstanding: list[int] = []
+        for _ in range(rng.randint(2, 25)):
+            now += rng.choice([0, 0, 0.5, 1, 5, 30, 61, rng.random() * 20])
+            if outstanding and rng.random() < 0.5:
+                which = outstanding.pop(rng.randrange(len(outstanding)))
+                at, reserved = history[which]
+                history[which][1] = reserved * rng.choice([0, 0, 0.5, 1])
+                meter.settle(reserved, history[which][1], at, now)
+            else:
+                outstanding.append(len(history))
+                history.append([now, rng.choice([0, 1, 10, 100, rng.random() * 60])])
+                meter.reserve(history[-1][1], now)
+        for at, amount in history:
+            reference.reserve(amount, at)
+        assert meter.remaining(now) == pytest.approx(reference.remaining(now), abs=CLOSE), seed
 
 
 @given(st.lists(st.tuples(gaps, amounts), min_size=70, max_size=120), st.integers(0, 60))

@@ -60,6 +60,7 @@ def test_every_choice_is_one_of_the_candidates_and_repeatable(
     assert 0 <= first.position < len(candidates)
     assert len(first.scores) == len(candidates)
     assert first.scores[first.position] is not None
+    assert first.state is None or POLICIES[policy].remembers, "what it remembers would be lost"
 
 
 @pytest.mark.parametrize("policy", POLICIES)
