@@ -8,22 +8,23 @@ report, a line in the log and a count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
-from actors import ActorCrashed, ActorStopped, Ref
+from actors import ActorCrashed, ActorStopped, MailboxFull, Ref
 
 from ._mirrors import MirrorsNode, check_records_file
 from ._tree import CannotStart, Replace
 from .backends import Kind
 from .config import Config, GuestLimits, Origin, load_config
+from .filters import OpenFilters, SweepFilters
 from .ir import ConfigError, Problem
-from .router import Desk, Instance, Succession, build_generation, succeed
+from .router import Desk, Generation, Instance, Succession, build_generation, succeed
 from .secrets import Redactor
 from .telemetry import Counters, get_logger, redacting
 
@@ -75,10 +76,13 @@ class ReloadReport:
 
 
 class Reloader:
-    """Belongs to one runtime. `backends` and `mirrors` are set once these have started."""
+    """Belongs to one runtime. `backends`, `mirrors` and `filters` are set once these have started."""
 
     backends: Ref[Replace]
     mirrors: MirrorsNode
+    filters: Ref[OpenFilters | SweepFilters] | None = None
+    """The owner of external filters, where there have been any."""
+    start_filters: Callable[[], Awaitable[Ref[OpenFilters | SweepFilters]]]
 
     def __init__(
         self, source: Source, config: Config, desk: Desk, counters: Counters, find_kind: Callable[[str], Kind]
@@ -136,8 +140,7 @@ class Reloader:
         try:
             succession = succeed(old, build_generation(config, find_kind=self._find_kind))
             announced.leaving = succession.leaving
-            await check_records_file(config)
-            await self.mirrors.prepare(config)
+            await self._prepare(succession.generation)
             await self.backends.ask(Replace(succession))
         except CannotStart as error:
             raise CannotStart(Redactor(config.secrets)(str(error))) from None
@@ -148,7 +151,23 @@ class Reloader:
             else:
                 self._announced.sweep()
                 self._number.set(self._desk.generation.number)
+            self._sweep_filters()
         return self._done(old.config, succession)
+
+    async def _prepare(self, generation: Generation) -> None:
+        """What a generation needs beside its backends; what is not used then is closed or idle."""
+        await check_records_file(generation.config)
+        await self.mirrors.prepare(generation.config)
+        if generation.filters:
+            self.filters = self.filters or await self.start_filters()
+            await self.filters.ask(OpenFilters(generation))
+
+    def _sweep_filters(self) -> None:
+        """Close what is not used, be it of the old generation or of one that never came to hold."""
+        if self.filters is None:
+            return
+        with suppress(ActorStopped, MailboxFull):  # then nobody is asked any more; or it has that to do already
+            self.filters.tell_nowait(SweepFilters())
 
     def _done(self, before: Config, succession: Succession) -> ReloadReport:
         config = succession.generation.config

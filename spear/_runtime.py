@@ -37,6 +37,7 @@ from ._watch import Look, Watcher, look_now, watched
 from .backends import Kind, canonical_kind, find_kind
 from .config import Config, RedisConfig, default_config, load_config
 from .config import TaskConfig as Task  # its public name
+from .filters import FilterFunction, Filters
 from .ir import (
     ChatResult,
     Completed,
@@ -364,6 +365,7 @@ async def open_runtime(
     observer: Observer | None = None,
     seed: int | None = None,
     kinds: Mapping[str, Kind] | None = None,
+    filters: Mapping[str, FilterFunction] | None = None,
     watch: bool = False,
 ) -> AsyncIterator[Runtime]:
     """Start everything that `config` names; when the block is left, all of it has gone.
@@ -378,6 +380,8 @@ async def open_runtime(
         seed: makes the router's choices repeatable.
         kinds: kinds of backends by name, looked at before all others: one's own without an installed entry point, or
             fakes in tests (`spear.testing`).
+        filters: the functions of the configuration's filters of kind `python`, by name: from the question, a mapping,
+            to what the filter says, a mapping or None. An `async def` runs in the request's task, others in a thread.
         watch: look at the file, and at the files of its keys, every second, and reload when one has changed. What goes
             wrong then is in the log and in the counters. Needs a path.
 
@@ -402,6 +406,7 @@ async def open_runtime(
         meters=local_meter if link is None else link.meter,
     )
     await check_records_file(loaded)
+    _check_functions(filters or {}, loaded)
     counters = Counters()
     counting = ActorCounters(counters, _actor_label)
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
@@ -409,10 +414,14 @@ async def open_runtime(
             name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
         ) as supervisor:
             runtime = Runtime(desk, supervisor, counters, observer, reloader)
+            owner = Spec(name="filters", factory=lambda: Filters(desk, filters or {}))
             backends = Spec(name="backends", factory=lambda: Backends(desk, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
             if loaded.redis is not None and link is not None:
                 await supervisor.start(shared_limits_spec(loaded.redis, link, _counting_leases(counters)))
             try:
+                reloader.start_filters = partial(supervisor.start, owner)
+                if loaded.filters:  # before the router, so that it outlives that
+                    reloader.filters = await reloader.start_filters()
                 reloader.backends = await supervisor.start(backends)
             except StartFailed as failed:
                 raise failed.__cause__ or failed from None
@@ -440,6 +449,13 @@ def _counting_leases(counters: Counters) -> Callable[[bool], None]:
 
     leasing.set(0)
     return changed
+
+
+def _check_functions(filters: Mapping[str, FilterFunction], config: Config) -> None:
+    known = {each.name for each in config.filters if each.kind == "python"}
+    for name in filters.keys() - known:
+        there = ", ".join(sorted(known)) or "none"
+        raise ValueError(f"filters: the configuration has no filter {name!r} of kind python; there are: {there}")
 
 
 def _source(config: Config | Path | str | Mapping[str, Any]) -> Source:

@@ -82,9 +82,10 @@ class Watcher(Actor[Never]):
 
 
 def watched(path: Path, config: Config) -> tuple[Path, ...]:
-    """The file, and those of its keys."""
+    """The file, and those of its keys and filters."""
     keys = (each.source.removeprefix(_FILE) for each in config.credentials if each.source.startswith(_FILE))
-    return (path, *(path.parent / each for each in keys))
+    modules = (Path(each.path) for each in config.filters if each.path is not None)
+    return (path, *(path.parent / each for each in keys), *modules)
 
 
 async def look(paths: Iterable[Path]) -> Look:

@@ -26,6 +26,7 @@ from . import _runtime
 from ._reload import ReloadReport
 from .backends import Kind
 from .config import Config
+from .filters import FilterFunction
 from .ir import RequestEnvelope, ResponseEnvelope, StreamEvent
 from .router import Explanation
 from .telemetry import Counters
@@ -228,6 +229,7 @@ def open_runtime(
     observer: _runtime.Observer | None = None,
     seed: int | None = None,
     kinds: Mapping[str, Kind] | None = None,
+    filters: Mapping[str, FilterFunction] | None = None,
     watch: bool = False,
 ) -> Iterator[BlockingRuntime]:
     """Open a runtime in a thread of its own; the arguments and errors are those of `spear.open_runtime`.
@@ -248,7 +250,13 @@ def open_runtime(
         with scope:
             async with (
                 _runtime.open_runtime(
-                    config, instruments=instruments, observer=observer, seed=seed, kinds=kinds, watch=watch
+                    config,
+                    instruments=instruments,
+                    observer=observer,
+                    seed=seed,
+                    kinds=kinds,
+                    filters=filters,
+                    watch=watch,
                 ) as runtime,
                 trio.open_nursery() as nursery,
             ):

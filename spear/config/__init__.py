@@ -5,10 +5,12 @@ _positions        where each key of a TOML document stands
 _report           problems and warnings: their place and their words
 _read             from a file or a mapping to plain values
 _sections         from a plain table to a section of the model
+_urls             addresses
 _credentials      reading keys from variables and files
 _budgets          the tables of budgets
 _redis            where limits are shared
 _references       names used twice, names that nothing has
+_filters          external filters
 _later            settings that this version does not have
 _spear            the layout `[spear]`
 _spearlet         the layout `[spearlet.llm]`, with _spearlet_extras
@@ -26,6 +28,8 @@ from ._model import Budget as Budget
 from ._model import BudgetMatch as BudgetMatch
 from ._model import Config as Config
 from ._model import Credential as Credential
+from ._model import FilterConfig as FilterConfig
+from ._model import FilterContent as FilterContent
 from ._model import GuestLimits as GuestLimits
 from ._model import HealthConfig as HealthConfig
 from ._model import InstanceConfig as InstanceConfig

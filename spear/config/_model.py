@@ -131,6 +131,34 @@ class SkippedInstance(Section):
     origin: Origin = Origin()
 
 
+class FilterContent(Section):
+    """How much of what a request says a filter gets to see."""
+
+    max_bytes: Annotated[int, Field(ge=1, le=1_048_576)] = 4096
+
+
+class FilterConfig(Section):
+    """An external filter: asked before a backend is chosen, where a route names it."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    kind: Literal["http", "wasm", "python"]
+    url: Secret | None = None
+    path: str | None = None
+    """Of a WebAssembly module."""
+    credential: str | None = None
+    hosting: Hosting = Hosting.REMOTE
+    allow_plaintext: bool = False
+    timeout: Annotated[float, Field(gt=0, le=60)] = 0.05
+    on_error: Literal["open", "closed"] = "open"
+    """What becomes of a request whose filter failed: it goes on, or it is refused."""
+    content: FilterContent | None = None
+    max_reweight: Annotated[float, Field(ge=1, le=1000)] = 10.0
+    """How many times its configured weight an instance may be given."""
+    max_inflight: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Calls at a time; more wait, within their timeout."""
+    origin: Origin = Origin()
+
+
 class RouteMatch(Section):
     """An absent key matches all."""
 
@@ -154,6 +182,8 @@ class Route(Section):
     policy: PolicyName | None = None
     allow_policies: tuple[PolicyName, ...] = ()
     fallback: tuple[str, ...] = ()
+    filter: str | None = None
+    """The external filter that is asked first."""
     within_level: PolicyName | None = None
     """For `priority`: the policy that orders the instances of one level."""
     spill: Literal["strict", "proportional"] | None = None
@@ -348,6 +378,7 @@ class Config(Section):
     backends: tuple[InstanceConfig, ...] = ()
     skipped: tuple[SkippedInstance, ...] = ()
     routes: tuple[Route, ...] = ()
+    filters: tuple[FilterConfig, ...] = ()
     tasks: tuple[TaskConfig, ...] = ()
     budgets: tuple[Budget, ...] = ()
     router: RouterLimits = RouterLimits()
@@ -366,5 +397,6 @@ class Config(Section):
         """Every secret that this configuration holds: what must not appear in a log or an error."""
         keys = (credential.value for credential in self.credentials)
         addresses = (backend.base_url for backend in self.backends)
+        urls = (each.url for each in self.filters)
         shared = () if self.redis is None else self.redis.secrets
-        return tuple(secret for secret in (*keys, *addresses, *shared) if secret)
+        return tuple(secret for secret in (*keys, *addresses, *urls, *shared) if secret)

@@ -13,7 +13,8 @@ from ._sections import Table
 
 def check_references(report: Report, top: Table, sections: Mapping[str, Any]) -> None:
     """Names that are used twice, or that nothing has."""
-    for key, field in (("credentials", "name"), ("backends", "name"), ("tasks", "id"), ("budgets", "name")):
+    named = (("credentials", "name"), ("backends", "name"), ("filters", "name"), ("tasks", "id"), ("budgets", "name"))
+    for key, field in named:
         _unique(report, top, key, field)
     credentials = _written(top, "credentials", "name")
     backends = _written(top, "backends", "name")
@@ -25,8 +26,25 @@ def check_references(report: Report, top: Table, sections: Mapping[str, Any]) ->
         mirror = item.get("mirror")
         if isinstance(mirror, dict) and "to" in mirror:
             _known_names(report, [mirror["to"]], (*at, "mirror"), backends, "[[spear.backends]]", key="to")
+    _filters(report, top, credentials)
     _models(report, top, sections)
     _unreachable(report, sections["routes"])
+
+
+def _filters(report: Report, top: Table, credentials: Collection[str]) -> None:
+    known = _written(top, "filters", "name")
+    used = _written(top, "routes", "filter")
+    for at, item in _tables_of(top, "routes"):
+        if isinstance(item.get("filter"), str) and item["filter"] not in known:
+            hint = did_you_mean(item["filter"], known, otherwise="there are:") or "; there is none"
+            report.add((*at, "filter"), f"is not among [[spear.filters]]{hint}")
+    for at, item in _tables_of(top, "filters"):
+        name = item.get("credential")
+        if isinstance(name, str) and name not in credentials:
+            hint = did_you_mean(name, credentials, otherwise="there are:") or "; there is none"
+            report.add((*at, "credential"), f"is not among [[spear.credentials]]{hint}")
+        if isinstance(item.get("name"), str) and item["name"] not in used:
+            report.warn(at, "has no effect: no route names this filter")
 
 
 def _models(report: Report, top: Table, sections: Mapping[str, Any]) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from spear.ir import Limits
-from spear.secrets import Secret
 
 from . import _later
 from ._budgets import check_budgets, read_budget
 from ._credentials import UnusableCredential, from_environment, from_file, is_variable_name
+from ._filters import filter_of
 from ._model import (
     Config,
     Credential,
@@ -37,6 +36,7 @@ from ._redis import read_redis
 from ._references import check_references
 from ._report import Report, did_you_mean
 from ._sections import Table, build, durations, keys_of, only_known, table, tables
+from ._urls import checked_url
 
 POLICIES: Final = frozenset(
     {
@@ -73,6 +73,8 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
     top = only_known(report, top, path, known, _later.TOP)
     backends = [_backend(report, item, at) for at, item in tables(report, top, path, "backends")]
     used = {name for backend in backends if backend for name in backend.credentials}
+    filters = [filter_of(report, item, at, document.folder) for at, item in tables(report, top, path, "filters")]
+    used |= {each.credential for each in filters if each and each.credential is not None}
     sections: Table = {
         "router": _limits(report, RouterLimits, top, "router", ("default_timeout_s",)),
         "health": _limits(report, HealthConfig, top, "health", _HEALTH_DURATIONS, zero=("slow_start_s", "max_wait_s")),
@@ -86,6 +88,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
             _credential(report, *each, document, environ, used) for each in _items(report, top, "credentials")
         ],
         "routes": [_route(report, *each) for each in _items(report, top, "routes")],
+        "filters": filters,
         "tasks": [_task(report, *each) for each in _items(report, top, "tasks")],
         "budgets": [read_budget(report, *each) for each in _items(report, top, "budgets")],
         "backends": backends,
@@ -203,27 +206,6 @@ def _backend(report: Report, values: Table, path: Path) -> InstanceConfig | None
     return instance and instance.model_copy(
         update={"base_url": url, "origin": report.origin(path, InstanceConfig.model_fields)}
     )
-
-
-def checked_url(report: Report, value: object, path: Path) -> Secret | None:
-    """The address as a secret. Whether it may be used is for the egress policy to say; here it has to be one."""
-    text = value.reveal() if isinstance(value, Secret) else value
-    problem = ""
-    if not isinstance(text, str):
-        problem = describe(text)
-    elif not text.isprintable() or " " in text or not text:
-        problem = "empty" if not text else "a string with blanks or control characters"
-    else:
-        try:
-            parts = urlsplit(text)
-            parts.port  # noqa: B018 -- raises on a port that is none
-            problem = "" if parts.scheme else "a string without a scheme"
-        except ValueError:
-            problem = "not a URL"
-    if problem:
-        report.add(path, f'is {problem}; expected a URL such as "https://host/v1" (what stands there is not shown)')
-        return None
-    return Secret(str(text))
 
 
 def no_secrets(report: Report, options: Mapping[str, Any], path: Path) -> None:

@@ -25,8 +25,8 @@ from ._positions import Path
 from ._read import Document
 from ._report import Report
 from ._sections import Table, build, keys_of, only_known, table, tables
-from ._spear import checked_url
 from ._spearlet_extras import Discovery, FilterStream, check_filter_stream
+from ._urls import checked_url
 
 POLICY: Final = "weighted_random"
 _AT: Final = ("spearlet", "llm")

@@ -68,7 +68,8 @@ def check_filter_stream(report: Report, written: Table, environ: Mapping[str, st
         return None
     found = found.model_copy(update=overrides)
     if found.enabled:
-        report.warn(_FILTER, "has no effect: this version has no gRPC filter of candidates")
+        message = "has no effect: there is no gRPC filter; [[spear.filters]] of the [spear] layout replaces it"
+        report.warn(_FILTER, message)
     return found
 
 

@@ -3,7 +3,7 @@
 _build.py    finds a compiler for wasm32-wasi, turns FILE.c into FILE.wasm
 rebuild.py   `python -m spear.guests.rebuild [--check] [DIRECTORY]`: the committed modules and their record BUILD.json
 spear.h      the ABI 1.0 for C99
-*.c, *.wasm  hello, chat, chat_tool, epoll_loop; hello.wat is a guest without a compiler
+*.c, *.wasm  hello, chat, chat_tool, epoll_loop; local_filter, a routing filter; hello.wat, made without a compiler
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Map, from the outside in:
     _engine        GuestEngine: load, run; modules in memory; what is shared by all guests
     _module        bytes -> Module (checks, compile, imports)          _cache        compiled modules on disk
     _run           one execution, entry rules, outcome                 _execution    its result; GuestTask
+    _filter_call   asking a routing filter
     _termination   the handle that ends a guest                        _errors       what load and run raise
     _guest         the state of one guest; _endings how it ends        _limits       what it may use
 
@@ -45,6 +46,8 @@ from spear.hostcall._errors import PlatformUnsupported as PlatformUnsupported
 from spear.hostcall._execution import Execution as Execution
 from spear.hostcall._execution import GuestTask as GuestTask
 from spear.hostcall._execution import Status as Status
+from spear.hostcall._filter_call import FilterCallFailed as FilterCallFailed
+from spear.hostcall._filter_call import check_filter as check_filter
 from spear.hostcall._limits import Limits as Limits
 from spear.hostcall._log import LogRecord as LogRecord
 from spear.hostcall._log import LogSink as LogSink

@@ -23,6 +23,7 @@ from spear.hostcall._epoch import EpochTicker
 from spear.hostcall._errors import EngineClosed
 from spear.hostcall._execution import Execution, GuestTask
 from spear.hostcall._fiber import Runtime
+from spear.hostcall._filter_call import call_filter, no_chat
 from spear.hostcall._guest import Guest
 from spear.hostcall._limits import Limits
 from spear.hostcall._linker import Linker
@@ -213,6 +214,26 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
                 chat,
             )
             return await execute(guest, module, entry, timeout_s, handle or Termination(), execution_id)
+        finally:
+            self._ticker.leave()
+
+    @trio.lowlevel.enable_ki_protection
+    async def ask_filter(
+        self, module: Module, question: bytes, *, max_answer: int, timeout_s: float, on_log: LogSink | None = None
+    ) -> bytes:
+        """Ask a routing filter (see `check_filter`), a fresh instance of it, and give its answer, of which there may be
+        `max_answer` bytes.
+
+        Waits as long as the guest runs: the clock is the caller's, and cancellation unwinds the guest. `timeout_s` ends
+        one that never gives way. Raises `FilterCallFailed`, and EngineClosed outside the engine's block.
+        """
+        self._check_open()
+        log = LogRing("filter", "", "", on_log, self.limits.log_bytes)
+        self._ticker.enter()
+        try:
+            silent = Capture(0), Capture(0)
+            guest = Guest(self._runtime, self._address, self.limits, log, *silent, no_chat)
+            return await call_filter(guest, module, question, max_answer, timeout_s)
         finally:
             self._ticker.leave()
 

@@ -85,6 +85,8 @@ class Entry:
     name: str
     params: int
     results: tuple[int, ...]
+    kinds: tuple[int, ...] = ()
+    """Of the parameters."""
 
 
 class Module:
@@ -95,6 +97,7 @@ class Module:
         self.digest = digest
         _check_imports(source_name, compiled)
         self._compiled = compiled
+        self.imports = frozenset((one.module, one.name or "") for one in compiled.imports)
         self._linker = linker  # the prepared instance refers to its callbacks
         try:
             self.prepared: int = linker.prepare(native.pointer_value(compiled))
@@ -145,4 +148,4 @@ def _signature(kind: wasmtime.FuncType) -> tuple[str, str]:
 
 def _entry(name: str, kind: wasmtime.FuncType) -> Entry:
     params, results = native.signature_of_type(native.pointer_value(kind))
-    return Entry(name, len(params), results)
+    return Entry(name, len(params), results, params)

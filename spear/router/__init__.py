@@ -1,6 +1,7 @@
 """The router: from a request envelope to a response, through a decision that can be explained.
 
     policies/    who of the candidates: one pure module for each policy
+    _verdict     what an external filter said, clamped
     _draws       the random numbers of one decision
     _latency     how long an instance takes
     _instance    the live view of one configured instance
@@ -9,9 +10,11 @@
     _case        what the filter's steps read
     _moment      those steps that depend on the moment
     _filter      the hard constraints, with reasons
+    _reweigh     what a verdict does beside that
     _routes      which route, hence which policy and fallback
     _decide      facts -> Plan
     _registry    a configuration -> Generation
+    _question    what a filter is asked
     _succession  a generation and the next one -> what starts, stays and leaves
     _explain     Plan -> Explanation
     _failures    what follows from which failure: the table
@@ -24,6 +27,7 @@
     _desk        what outlives the router's actor
     _respond     envelopes that it makes
     _leg         one attempt, and a pause between two
+    _external    asking an external filter
     _again       which instances one request may be sent to again
     _course      one request's attempts, without I/O
     _pause       waiting between them
@@ -50,6 +54,8 @@ from ._explain import COLUMNS as COLUMNS
 from ._explain import Considered as Considered
 from ._explain import Explanation as Explanation
 from ._explain import explain as explain
+from ._external import ExternalFilter as ExternalFilter
+from ._external import FilterFailed as FilterFailed
 from ._facts import Facts as Facts
 from ._facts import facts_of as facts_of
 from ._instance import Instance as Instance

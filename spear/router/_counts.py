@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 from spear.ir import ErrorCode
 
 from ._instance import Instance
+from ._verdict import Verdict
 
 
 class Counts:
     __slots__ = (
-        "another_key", "attempts", "cancelled", "connect_retries", "errors", "fallbacks", "ok", "panics", "refused",
-        "requests", "retries", "retries_denied", "waited",
+        "ailing", "another_key", "attempts", "cancelled", "connect_retries", "errors", "fallbacks", "filter_failures",
+        "filter_rejections", "filtered", "ok", "panics", "refused", "requests", "retries", "retries_denied", "waited",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -21,10 +22,24 @@ class Counts:
         self.attempts = self.fallbacks = self.connect_retries = self.refused = 0
         self.another_key = 0
         self.retries = self.retries_denied = self.waited = self.panics = 0
+        self.filtered = self.filter_failures = self.filter_rejections = 0
+        self.ailing: set[str] = set()
         self.errors: Counter[str] = Counter()
 
     def failed(self, code: ErrorCode) -> None:
         self.errors[code.value] += 1
+
+    def heard(self, verdict: Verdict) -> bool:
+        """Whether its filter has failed now and had not the last time."""
+        news = bool(verdict.failed) and verdict.filter not in self.ailing
+        if verdict.failed:
+            self.ailing.add(verdict.filter)
+        else:
+            self.ailing.discard(verdict.filter)
+        self.filtered += 1
+        self.filter_failures += bool(verdict.failed)
+        self.filter_rejections += verdict.rejected is not None
+        return news
 
     @property
     def active(self) -> int:
@@ -34,7 +49,8 @@ class Counts:
     def observe(self, instances: Iterable[Instance], now: float) -> Mapping[str, object]:
         """`requests` = ok + errors + cancelled + those still under way. `refused`: full mailboxes that were met.
         `another_key`: sends to the same instance at once, with another of its keys; `retries`: after a wait; `waited`:
-        requests that waited for a recovery."""
+        requests that waited for a recovery.
+        `filtered`: external filters that were asked, with those that failed and those that rejected."""
         return {
             "requests": self.requests,
             "ok": self.ok,
@@ -49,6 +65,9 @@ class Counts:
             "refused": self.refused,
             "waited": self.waited,
             "panics": self.panics,
+            "filtered": self.filtered,
+            "filter_failures": self.filter_failures,
+            "filter_rejections": self.filter_rejections,
             "instances": {each.name: _observe(each, now) for each in instances},
         }
 

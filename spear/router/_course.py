@@ -37,6 +37,8 @@ from spear.telemetry import get_logger
 from ._again import Again
 from ._decide import RETRY_HINT_MS, Plan
 from ._desk import Desk, jitter_of
+from ._external import Consult
+from ._facts import Facts
 from ._failures import Fault
 from ._instance import Instance
 from ._latency import Latency
@@ -45,6 +47,7 @@ from ._respond import backend_info, failed_response, ok_response, send_model
 from ._routes import find_route
 from ._settle import settle_leg
 from ._usage import settle_usage
+from ._verdict import Verdict
 from .keys import KEYS_COOLING, KeyState, Pool, Trail
 
 if TYPE_CHECKING:
@@ -62,8 +65,8 @@ class Course:
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_plan", "_primary", "_retried", "_trail", "_tried", "_upstream", "arrived", "attempts", "deadline", "desk",
-        "generation", "request",
+        "_plan", "_primary", "_retried", "_trail", "_tried", "_upstream", "_verdicts", "arrived", "attempts",
+        "deadline", "desk", "generation", "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
@@ -92,12 +95,13 @@ class Course:
         self._out: set[Leg] = set()
         self._upstream = upstream
         self._primary: Primary | None = None  # for who compares a mirrored request, once it is known whether it is one
+        self._verdicts: dict[str, Verdict] = {}  # by external filter
         desk.counts.requests += 1
 
     # --- forward ----------------------------------------------------------------------------------------
 
-    def next(self) -> Leg | Pause | None:
-        """The next attempt, or a pause before it, or None: then `error` says why."""
+    def next(self) -> Leg | Pause | Consult | None:
+        """The next attempt, or a pause or a question before it, or None: then `error` says why."""
         if self.generation is not self.desk.generation:
             self._move()
         now = trio.current_time()
@@ -107,6 +111,8 @@ class Course:
                 ErrorCode.TIMEOUT, f"out of time ({clock})", clock=clock, operation=self.request.operation
             )
             return None
+        if self.generation.filters and (question := self._unasked()) is not None:
+            return question
         free, self._free = self._free, None
         if free is not None and free.ref.status == "running" and self._well(free.instance, now):
             self.desk.counts.connect_retries += 1
@@ -114,6 +120,8 @@ class Course:
         if self._left == 0:
             return None
         plan = self._decide(now)
+        if isinstance(plan, Consult):
+            return plan
         if plan.chosen is not None:
             reason = "fallback" if self.attempts else "chosen"
             if plan.chosen.name in self._tried:
@@ -134,7 +142,7 @@ class Course:
         """Those that were tried. One that refused a key, and has another one ready, is as good as any other."""
         return self._tried.keys() if self._trail is None else self._trail.closed(self._tried, now)
 
-    def _decide(self, now: float) -> Plan:
+    def _decide(self, now: float) -> Plan | Consult:
         """Each decision passes the whole filter again, less those that were tried."""
         closed = self._closed(now)
         while True:
@@ -152,15 +160,42 @@ class Course:
             # The class has a route of its own, which did not allow the request's policy.
             self._facts = self._facts._replace(model=model, policy=None, policy_options=())
             self._asked.append(self._facts)
+            if self.generation.filters and (question := self._unasked()) is not None:
+                return question
 
-    def _repeat(self, now: float) -> Leg | Pause | None:
+    def _unasked(self) -> Consult | None:
+        """The filter that still has to be asked, by the routes of the classes that came up; each only once. What the
+        others said stands in their facts from here on."""
+        for position, facts in enumerate(self._asked):
+            known = self._with_verdict(facts)
+            if isinstance(known, Consult):
+                return known
+            self._asked[position] = known
+        self._facts = self._asked[-1]
+        return None
+
+    def _with_verdict(self, facts: Facts) -> Facts | Consult:
+        name = find_route(self.generation.routes, facts).filter
+        verdict = None if name is None else self._verdicts.get(name)
+        if name is not None and verdict is None:
+            return Consult(self.generation.filters[name], facts)
+        return facts if facts.verdict is verdict else facts._replace(verdict=verdict)
+
+    def heard(self, verdict: Verdict) -> None:
+        """What a filter said of this request. It holds for all that follows, until a reload."""
+        self._verdicts[verdict.filter] = verdict
+
+    def _repeat(self, now: float) -> Leg | Pause | Consult | None:
         """One that was tried already, through the whole filter again; the one that is due first."""
         first = math.inf
         for repeat in self._again.waiting():
             if repeat.due >= first:
                 break
             others = self.generation.by_name.keys() - {repeat.name}
-            plan = self.desk.decide(repeat.facts, now, others)
+            facts = self._with_verdict(repeat.facts) if self.generation.filters else repeat.facts
+            if isinstance(facts, Consult):
+                return facts
+            plan = self.desk.decide(facts, now, others)
             if plan.chosen is None:
                 first = min(first, self._cooled(plan, repeat.name, repeat.due, now))
                 continue
@@ -230,6 +265,12 @@ class Course:
         gone = {name for name, each in self._tried.items() if by_name.get(name) is not each}
         self._tried = {name: each for name, each in self._tried.items() if name not in gone}
         self._again.move(self.generation.config.retries, gone)
+        if self.generation.filters:
+            self._free = None  # who may repeat it is for the filter to say
+        if self._verdicts:
+            self._verdicts.clear()
+            self._asked = [each._replace(verdict=None) for each in self._asked]
+            self._facts = self._asked[-1]
 
     def _leg(self, plan: Plan, instance: Instance, ref: Ref[BackendMessage], reason: str, now: float) -> Leg:
         request = send_model(self.request, instance.own_model or plan.facts.model)
@@ -385,7 +426,8 @@ class Course:
         has_room = None
         if bounds is not None and bounds.keyed:
             has_room = partial(bounds.key_admits, facts=facts, now=now)
-        return pool.take(leg, facts.affinity.session, now, () if self._trail is None else self._trail.used, has_room)
+        session = facts.affinity.session if len(pool.keys) > 1 else None
+        return pool.take(leg, session, now, () if self._trail is None else self._trail.used, has_room)
 
     def _key_answered(self, leg: Leg, now: float) -> None:
         if leg.instance.keys_troubled and leg.key is not None:

@@ -20,10 +20,11 @@ from ._filter import Filtered, admit
 from ._instance import Instance
 from ._no_room import RETRY_HINT_MS as RETRY_HINT_MS
 from ._no_room import no_room
+from ._reweigh import refuse_filtered, reweighted
 from ._routes import Route, find_route
 from .health import BREAKER_OPEN, EJECTED, HALF_OPEN
 from .keys import KEYS_COOLING
-from .policies import POLICIES, Change, Choice, Memory
+from .policies import POLICIES, Candidate, Change, Choice, Memory
 
 if TYPE_CHECKING:
     from ._registry import Generation
@@ -89,6 +90,8 @@ def decide(
         refusal = _refuse_policy(facts.policy, facts, route)
     if refusal is None and facts.backend is not None:
         refusal = _refuse_backend(generation, facts.backend, facts)
+    if refusal is None and facts.verdict is not None:
+        refusal = refuse_filtered(facts.verdict, facts)
     if refusal is not None:
         return Plan(generation.number, seed, facts, policy, (), {}, error=refusal, refused=True), None
     task = None if facts.task_id is None else generation.tasks.get(facts.task_id)
@@ -96,13 +99,7 @@ def decide(
     found = admit(instances, Case(facts, task, exclude, now, seed, panic), remembered)
     if found.code is not None:
         recovery = _recovery(instances, facts, found, now)
-        if found.step == "admission":
-            error = no_room(generation, instances, facts, found.rejected, now)
-        else:
-            back = recovery
-            if found.step == "keys" and KEYS_COOLING in found.rejected.values():
-                found, back = found._replace(code=ErrorCode.RATE_LIMITED), _cooled(instances, found, now)
-            error = _nobody(generation, facts, found, None if back is None else back - now)
+        error = _error(generation, instances, facts, found, recovery, now)
         return Plan(generation.number, seed, facts, policy, (), found.rejected, error=error, recovery=recovery), None
     candidates, note = found.candidates, ""
     if facts.preferred_backends or facts.preferred_features:
@@ -112,11 +109,17 @@ def decide(
         name = f"{policy}/{options.spill}/{options.within_level}"
         if options.spill == "proportional":
             options = options._replace(standing=_standing(found, candidates, facts, exclude))
+    views: Sequence[Candidate] = candidates
+    if facts.verdict is not None:
+        note = "; ".join(part for part in (note, facts.verdict.note) if part)
+        if facts.verdict.weights:
+            views = reweighted(candidates, facts.verdict.weights)
+            name = f"{name}/{','.join([str(each.weight) for each in views])}"
     key, state = None, None
     if POLICIES[policy].remembers:
         key = (name, tuple([each.index for each in candidates]))
         state = memory.get(key)
-    choice = POLICIES[policy].choose(candidates, facts, state, Draws(seed), now, options)
+    choice = POLICIES[policy].choose(views, facts, state, Draws(seed), now, options)
     change = None if key is None or choice.state is None else Change(key, choice.state)
     chosen = candidates[choice.position]
     note = choice.note if not note else f"{note}; {choice.note}" if choice.note else note
@@ -131,7 +134,8 @@ def _standing(
     """By level, the weight of all that could be candidates if they were up and had room."""
     able = found.able if candidates is found.candidates else _prefer(found.able, facts)[0]
     standing: dict[int, int] = {}
-    for each in able:
+    weights = {} if facts.verdict is None else facts.verdict.weights
+    for each in able if not weights else reweighted(able, weights):
         if each.name not in exclude:
             standing[each.priority] = standing.get(each.priority, 0) + each.weight
     return standing
@@ -190,6 +194,21 @@ def _cooled(instances: Sequence[Instance], found: Filtered, now: float) -> float
     return min((each.keys_ready_at(now) for each in cooling), default=inf)
 
 
+def _error(
+    generation: Generation,
+    instances: Sequence[Instance],
+    facts: Facts,
+    found: Filtered,
+    recovery: float | None,
+    now: float,
+) -> CanonicalError:
+    if found.step == "admission":
+        return no_room(generation, instances, facts, found.rejected, now)
+    if found.step == "keys" and KEYS_COOLING in found.rejected.values():
+        found, recovery = found._replace(code=ErrorCode.RATE_LIMITED), _cooled(instances, found, now)
+    return _nobody(generation, facts, found, None if recovery is None else recovery - now)
+
+
 def _nobody(generation: Generation, facts: Facts, found: Filtered, recovers_in: float | None) -> CanonicalError:
     assert found.code is not None
     hint = RETRY_HINT_MS if recovers_in is None else ceil(recovers_in * 1000)
@@ -221,6 +240,8 @@ def _message(generation: Generation, facts: Facts, found: Filtered) -> str:
             return "no backend is left by the lists of the request and the rights of its task: " + _counted(
                 found.rejected
             )
+        case "filter":
+            return "no backend is left by the external filter: " + _counted(found.rejected)
         case "binding":
             bound = (each for each in generation.instances if found.rejected[each.name] == "model_mismatch")
             names = sorted({name for each in bound for name in each.answers_to})

@@ -5,7 +5,7 @@ A restarted router goes on where the crashed one stopped. All methods are synchr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -15,12 +15,14 @@ import trio
 from spear.ir import RequestEnvelope
 
 from ._bell import Bell
+from ._case import Case
 from ._counts import Counts
 from ._decide import Plan, decide
 from ._draws import Draws
 from ._explain import Explanation, explain
 from ._facts import Facts, facts_of
 from ._failures import Fault
+from ._filter import considered
 from ._instance import Instance
 from ._registry import Generation
 from ._retry import Budget, jitter
@@ -101,6 +103,13 @@ class Desk:
         """What there would be to decide: nothing remembers it."""
         generation = self.generation
         return decide(generation, generation.instances, facts, self._memory, 0, now, exclude=exclude)[0]
+
+    def considered(self, facts: Facts, now: float) -> Sequence[Instance]:
+        """Whom an external filter may speak of."""
+        generation = self.generation
+        task = None if facts.task_id is None else generation.tasks.get(facts.task_id)
+        case = Case(facts, task, _NOBODY, now)
+        return considered(generation.instances, case, generation.remembered).candidates
 
     def begin(self, plan: Plan, now: float) -> Trial | None:
         """The choice of `plan` is sent a request."""

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Considered:
     """One instance as the decision saw it. `rejected` is the reason, None for a candidate; `rank` counts from 1.
-    `latency_ms` is what such calls have lately taken in the mean, None where nothing is known."""
+    `latency_ms` is what such calls have lately taken in the mean, None where nothing is known. `weight` is the one
+    that counted: an external filter may have changed it."""
 
     backend: str
     kind: str
@@ -72,7 +73,12 @@ COLUMNS: Final = ("backend", "kind", "model", "state", "score", "weight", "prior
 def explain(generation: Generation, plan: Plan, request_id: str) -> Explanation:
     """Copies what the plan refers to, as it is now."""
     facts = plan.facts
-    tau = find_route(generation.routes, facts).options.tau
+    route = find_route(generation.routes, facts)
+    tau, verdict = route.options.tau, facts.verdict
+    note = plan.note
+    if route.filter is not None and verdict is None:
+        note = f"{note}; filter {route.filter} not consulted" if note else f"filter {route.filter} not consulted"
+    weights = {} if verdict is None else verdict.weights
     ranks = {name: rank for rank, name in enumerate(plan.order, 1)}
     scores: dict[str, float | None] = {}
     if plan.choice is not None:
@@ -85,7 +91,7 @@ def explain(generation: Generation, plan: Plan, request_id: str) -> Explanation:
         generation=plan.generation,
         seed=plan.seed,
         chosen=None if plan.chosen is None else plan.chosen.name,
-        note=plan.note,
+        note=note,
         candidates=tuple(
             _consider(
                 each,
@@ -93,6 +99,7 @@ def explain(generation: Generation, plan: Plan, request_id: str) -> Explanation:
                 scores.get(each.name),
                 ranks.get(each.name),
                 each.estimate(facts.timing, tau),
+                weights.get(each.name, each.weight),
             )
             for each in generation.instances
         ),
@@ -110,13 +117,18 @@ def _why_not(instance: Instance, plan: Plan, ranks: dict[str, int]) -> str | Non
 
 
 def _consider(
-    instance: Instance, rejected: str | None, score: float | None, rank: int | None, estimate: Estimate | None
+    instance: Instance,
+    rejected: str | None,
+    score: float | None,
+    rank: int | None,
+    estimate: Estimate | None,
+    weight: int,
 ) -> Considered:
     return Considered(
         backend=instance.name,
         kind=instance.kind_name,
         model=instance.own_model,
-        weight=instance.weight,
+        weight=weight,
         priority=instance.priority,
         inflight=instance.inflight,
         queued=instance.queued,

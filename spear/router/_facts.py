@@ -31,6 +31,7 @@ from spear.ir import (
 from ._affinity import Affinity as Affinity
 from ._affinity import hash_name as hash_name
 from ._latency import Timing
+from ._verdict import Verdict
 
 _CHARS_PER_TOKEN: Final = 4
 _STREAM: Final = Feature.STREAM.value
@@ -76,6 +77,8 @@ class Facts(NamedTuple):
     """Why `model` is not the one that was asked for."""
     mirrored: bool = False
     """It is the host's own, in comparison: no task and no guest pays for it."""
+    verdict: Verdict | None = None
+    """What the route's external filter said, where there is one."""
 
     @property
     def timing(self) -> Timing:

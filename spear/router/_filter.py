@@ -5,7 +5,8 @@ candidate. Each fallback passes the same steps. Those already tried are taken ou
 they taken out before, a request for a bound model could slip to an unbound instance once the bound ones had failed.
 
 The steps up to the model binding depend on nothing that changes within a generation. What they leave is remembered by
-what they read of the request, unless an instance limits sizes.
+what they read of the request, unless an instance limits sizes. Where an external filter was asked, what it said stands
+before the model binding, and only what the steps before that leave is remembered.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from ._case import Case, Instances, Reject, keep
 from ._facts import Facts
 from ._instance import Instance
 from ._moment import admission, health, keys, slow_start, untried
+
+FILTERED: Final = "filtered"
+FORCED_OTHER: Final = "filtered:forced_other"
 
 
 class Filtered(NamedTuple):
@@ -67,32 +71,46 @@ class Remembered:
 
 def admit(instances: Instances, case: Case, remembered: Remembered | None = None) -> Filtered:
     """`remembered` is for these very instances."""
-    lasting = _lasting(instances, case, remembered)
+    if case.facts.verdict is None:
+        lasting = _lasting(instances, case, remembered)
+    else:
+        lasting = considered(instances, case, remembered)
+        if lasting.code is None:
+            lasting = _run(_SAID, lasting.candidates, case, dict(lasting.rejected))
     if lasting.code is not None:
         return lasting
     return _run(_NOW, lasting.candidates, case, dict(lasting.rejected), lasting.candidates)
 
 
 def refusal_of(instance: Instance, case: Case) -> str | None:
-    """Why the lasting steps keep the request from `instance`, whatever its model; None = they do not."""
+    """Why the lasting steps, or an external filter, keep the request from `instance`, whatever its model; None = they
+    do not."""
     rejected: Reject = {}
-    for step in _LASTING:
-        if step.name != "binding" and not step.sift((instance,), case, rejected):
+    for step in _BEFORE if case.facts.verdict is None else (*_BEFORE, _SAID[0]):
+        if not step.sift((instance,), case, rejected):
             return rejected[instance.name]
     return None
 
 
-def _lasting(instances: Instances, case: Case, remembered: Remembered | None) -> Filtered:
+def considered(instances: Instances, case: Case, remembered: Remembered | None = None) -> Filtered:
+    """Whom an external filter may speak of: those that pass all steps before it."""
+    return _lasting(instances, case, remembered, _BEFORE)
+
+
+def _lasting(
+    instances: Instances, case: Case, remembered: Remembered | None, steps: tuple[_Step, ...] | None = None
+) -> Filtered:
+    """By default all steps up to the binding."""
     if remembered is None or not remembered.usable:
-        return _run(_LASTING, instances, case, {})
+        return _run(steps or _LASTING, instances, case, {})
     facts = case.facts
     key = (
         facts.operation, facts.model, facts.task_id if case.task is not None else None, facts.backend,
-        facts.allowlist, facts.denylist, facts.ops, facts.features, facts.transports,
+        facts.allowlist, facts.denylist, facts.ops, facts.features, facts.transports, steps is None,
     )  # fmt: skip
     found = remembered.get(key)
     if found is None:
-        found = _run(_LASTING, instances, case, {})
+        found = _run(steps or _LASTING, instances, case, {})
         remembered.put(key, found)
     return found
 
@@ -193,6 +211,18 @@ def _rights(left: Instances, case: Case, rejected: Reject) -> Instances:
     return left
 
 
+def external(left: Instances, case: Case, rejected: Reject) -> Instances:
+    """What the external filter said."""
+    verdict = case.facts.verdict
+    if verdict is None:
+        return left
+    if verdict.dropped:
+        left = keep(left, rejected, lambda each: FILTERED if each.name in verdict.dropped else None)
+    if verdict.forced is not None:
+        left = keep(left, rejected, lambda each: None if each.name == verdict.forced else FORCED_OTHER)
+    return left
+
+
 def _binding(left: Instances, case: Case, rejected: Reject) -> Instances:
     model = case.facts.model
     if not model or not any(each.answers_to for each in left):
@@ -207,9 +237,10 @@ _LASTING: Final = (
     _Step("capabilities", _MISSING, _capabilities),
     _Step("lists", _NOBODY, _lists),
     _Step("rights", _NOBODY, _rights),
-    # An external filter, which may drop or re-weight candidates, belongs here; the binding is then no lasting step.
     _Step("binding", _NOBODY, _binding),
 )
+_BEFORE: Final = _LASTING[:-1]
+_SAID: Final = (_Step("filter", _NOBODY, external), _LASTING[-1])
 _NOW: Final = (
     _Step("untried", ErrorCode.BACKEND_UNAVAILABLE, untried),
     # Before health: while somebody is merely unwell, there is a recovery to wait for.

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 from actors import Spec
 from spear.backends import BackendMessage, Key, Kind, backend_spec, find_kind
-from spear.config import Config, InstanceConfig, Origin, SkippedInstance, TaskConfig
+from spear.config import Config, FilterConfig, InstanceConfig, Origin, SkippedInstance, TaskConfig
 from spear.config import Route as RouteConfig
 from spear.egress import check_base_url
 from spear.ir import Capabilities, ConfigError, Operation, Problem, RoutingError
 
+from ._external import ExternalFilter
 from ._filter import Remembered
 from ._instance import MISSING_CREDENTIAL, Instance
 from ._routes import Route, routes_of, taus_of
@@ -33,13 +34,17 @@ class Generation:
     skipped: tuple[SkippedInstance, ...] = ()
     issued: int = 0
     """How many indexes this generation and those before it have given out: the next new instance gets this one."""
+    ports: dict[str, ExternalFilter] = field(default_factory=dict, compare=False, repr=False)
+    """Who asks the filters of `config`, by name; filled by their owner before the generation holds."""
     by_name: Mapping[str, Instance] = field(init=False)
+    filters: Mapping[str, FilterConfig] = field(init=False)
     tasks: Mapping[str, TaskConfig] = field(init=False)
     remembered: Remembered = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {each.name: each for each in self.instances})
         object.__setattr__(self, "remembered", Remembered(self.instances))
+        object.__setattr__(self, "filters", {each.name: each for each in self.config.filters})
         object.__setattr__(self, "tasks", {task.id: task for task in self.config.tasks})
 
     def spec(self, instance: Instance, *, drain: float = 0.0) -> Spec[BackendMessage]:
@@ -64,6 +69,7 @@ def build_generation(config: Config, *, number: int = 1, find_kind: Callable[[st
     instances = build.instances()
     build.check_routes()
     build.check_tasks()
+    build.check_filters()
     if build.problems:
         raise ConfigError(build.problems)
     skipped = (*config.skipped, *build.skipped)
@@ -210,6 +216,18 @@ class _Build:
             for name in task.allow_backends or ():
                 if name not in self.names:
                     self.wrong(task.origin, "allow_backends", _no_such("backend", name, self.names))
+
+    def check_filters(self) -> None:
+        names = {each.name for each in self.config.filters}
+        for route in self.config.routes:
+            if route.filter is not None and route.filter not in names:
+                self.wrong(route.origin, "filter", _no_such("filter", route.filter, names))
+        for each in self.config.filters:
+            try:
+                if each.url is not None:
+                    check_base_url(each.url.reveal(), hosting=each.hosting, allow_plaintext=each.allow_plaintext)
+            except ValueError as error:
+                self.wrong(each.origin, "url", str(error))
 
     def wrong(self, origin: Origin, key: str, message: str) -> None:
         path = ".".join(part for part in (origin.key, key) if part)

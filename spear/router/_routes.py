@@ -33,6 +33,7 @@ class Route(NamedTuple):
     allow_policies: tuple[str, ...] = ()
     fallback: tuple[str, ...] = ()
     mirror: Mirror | None = None
+    filter: str | None = None
 
     def policy_for(self, operation: Operation) -> str:
         return self.policy or DEFAULT_POLICY[operation]
@@ -64,4 +65,6 @@ def _resolve(route: RouteConfig, default: str | None) -> Route:
     written = {name: getattr(route, name) for name in _OPTIONS}
     options = _NO_OPTIONS._replace(**{name: value for name, value in written.items() if value is not None})
     fallback = tuple(name.strip() for name in route.fallback)
-    return Route(route.match, route.policy or default, options, route.allow_policies, fallback, route.mirror)
+    return Route(
+        route.match, route.policy or default, options, route.allow_policies, fallback, route.mirror, route.filter
+    )

@@ -9,7 +9,8 @@ import pytest
 
 from spear import egress
 from spear.config import Config
-from spear.config._model import Timeouts
+from spear.config._model import FilterConfig, Timeouts
+from spear.filters import _port, _wasm
 from spear.hostcall import Limits, _limits
 from spear.ir import _json
 from spear.router.limits import _allowance
@@ -25,11 +26,18 @@ LISTED: Final = {
 
 def defaults() -> Mapping[str, Any]:
     config = Config()
-    sections = {"guests": config.guests, "router": config.router, "mirrors": config.mirrors, "timeouts": Timeouts()}
+    filters = FilterConfig(name="f", kind="python")
+    sections = {
+        "guests": config.guests,
+        "router": config.router,
+        "mirrors": config.mirrors,
+        "filters": filters,
+        "timeouts": Timeouts(),
+    }
     found: dict[str, Any] = {f"{name}.{key}": value for name, model in sections.items() for key, value in model}
     guest = Limits()
     found |= {name: getattr(guest, name) for name in guest.__dataclass_fields__}
-    for module in (_limits, egress, _json, _allowance):
+    for module in (_limits, egress, _json, _allowance, _port, _wasm):
         found |= {name: value for name, value in vars(module).items() if name.isupper()}
     return found
 

@@ -14,6 +14,7 @@ RUN = (
     "index.md",
     "tutorial.md",
     "how-to/embed.md",
+    "how-to/filter.md",
     "how-to/blocking.md",
     "how-to/reload.md",
     "how-to/compare-models.md",

@@ -11,3 +11,4 @@ Each imports only those below it. There are no options.
 """
 
 from ._kind import KIND as KIND
+from ._transport import PoolTransport as PoolTransport
