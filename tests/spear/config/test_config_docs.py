@@ -25,6 +25,7 @@ from spear.config import (
     Mirror,
     MirrorLimits,
     Price,
+    RedisConfig,
     RetryConfig,
     Route,
     RouteMatch,
@@ -92,6 +93,13 @@ def test_the_keys_of_a_credential() -> None:
         "limits": "–",
         "weight": "`1`",
     }
+
+
+def test_the_keys_of_a_redis() -> None:
+    """The address is written in one of three ways."""
+    said = documented("[spear.redis]")
+    assert [said.pop(key) for key in ("env", "file", "url")] == ["–"] * 3
+    assert said == {key: shown_default(RedisConfig, key) for key in RedisConfig.model_fields.keys() - {"url", "source"}}
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -190,6 +190,16 @@ def test_one_trial_at_a_time() -> None:
     assert (a.dead, pool.reason(1203.0)) == (None, None)
 
 
+def test_what_is_sent_beside_requests_tries_nothing_out() -> None:
+    a, b = state("a"), state("b")
+    pool = Pool([a, b])
+    a.kill(None, 0.0, "no", DEFAULT)
+    assert pool.spare(601.0) == b.key
+    b.group.cool(0.0, 601.0, 5, DEFAULT)
+    assert pool.spare(602.0) is None
+    assert a.trial is None
+
+
 def test_a_dead_key_that_is_due_waits_for_its_quota() -> None:
     a = state("a")
     a.kill(None, 0.0, "no", DEFAULT)
