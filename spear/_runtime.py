@@ -408,6 +408,7 @@ async def open_runtime(
     await check_records_file(loaded)
     _check_functions(filters or {}, loaded)
     counters = Counters()
+    desk.keys.on_change = partial(_count_key, counters)
     counting = ActorCounters(counters, _actor_label)
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
         async with open_supervisor(
@@ -432,6 +433,10 @@ async def open_runtime(
                 watcher = partial(Watcher, source, lambda: runtime.config, runtime.reload, seen)
                 await supervisor.start(Spec(name="watch", factory=watcher))
             yield runtime
+
+
+def _count_key(counters: Counters, key: str, change: str) -> None:
+    counters.counter("keys_total", "Keys that were cooled, killed and revived.", key=key, change=change).add()
 
 
 def _link(config: RedisConfig) -> Link:

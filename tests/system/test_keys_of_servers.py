@@ -131,6 +131,7 @@ async def test_all_dead_is_credentials_exhausted_and_a_guest_reads_it(fault_serv
         assert body["error"]["code"] == "credentials_exhausted"
         assert "requests_total" in runtime.counters.prometheus()
         assert 'code="credentials_exhausted"' in runtime.counters.prometheus()
+        assert 'keys_total{change="killed",key="one"} 1' in runtime.counters.prometheus()
     assert fault_server.counts()["total"] == 2
 
 

@@ -4,7 +4,7 @@ value is the same."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 from spear.backends import Key
@@ -33,7 +33,7 @@ class Holder(Protocol):
 class Ring:
     """Belongs to one desk. Counts only grow."""
 
-    __slots__ = ("_groups", "_holders", "_settings", "_states", "cooled", "killed", "revived")
+    __slots__ = ("_groups", "_holders", "_settings", "_states", "cooled", "killed", "on_change", "revived")
 
     def __init__(self) -> None:
         self._settings = KeysConfig()
@@ -41,6 +41,8 @@ class Ring:
         self._groups: dict[str, QuotaGroup] = {}
         self._holders: dict[QuotaGroup, list[Holder]] = {}
         self.cooled = self.killed = self.revived = 0
+        self.on_change: Callable[[str, str], None] | None = None
+        """Told of each key that was `cooled`, `killed` or `revived`: its id, and which of these."""
 
     def hold(self, config: Config, instances: Iterable[Holder]) -> None:
         """These are the instances from here on. Attempts that are still out with a former value tell nobody."""
@@ -93,9 +95,11 @@ class Ring:
             after = None if error.retry_after_ms is None else error.retry_after_ms / 1000
             key.group.cool(sent, now, after, self._settings)
             self.cooled += 1
+            self._tell(key, "cooled")
             _log.info("key_cooling", key=key.key.id, quota_group_cools_for_s=round(key.group.until - now, 3))
         elif key.kill(attempt, now, error.message[:_SHOWN], self._settings):
             self.killed += 1
+            self._tell(key, "killed")
             _log.warning("key_dead", key=key.key.id, reason=key.dead, tried_again_in_s=self._settings.revive_s)
         for instance in self._holders.get(key.group, ()):
             instance.keys_troubled = True
@@ -104,9 +108,14 @@ class Ring:
         """`attempt` had a good answer, or the beginning of one. Only needed where an instance is `keys_troubled`."""
         if key.answered(attempt, sent):
             self.revived += 1
+            self._tell(key, "revived")
             _log.warning("key_revived", key=key.key.id)
         pool = instance.pool
         instance.keys_troubled = pool is not None and pool.stirred(now)
+
+    def _tell(self, key: KeyState, change: str) -> None:
+        if self.on_change is not None:
+            self.on_change(key.key.id, change)
 
     def observe(self, now: float) -> Mapping[str, object]:
         return {

@@ -145,20 +145,24 @@ class SharedLimits(Actor[Never]):
             with trio.fail_after(self._interval):
                 found = await self._ask(script, batch, asked)
             now = trio.current_time()
-            if self._link.reborn(found.mark, now) or not found.answers:
+            if self._link.reborn(found.mark, now) or len(found.answers) < len(batch):
                 self._woken.set()
                 break
             self._gain(found, now)
             for meter, one, answer in zip(batch, asked, found.answers, strict=True):
                 meter.answered(one, answer, sent, now)
-                if meter in sleepy:
-                    meter.slept()
+                if meter in sleepy and meter.last_use < sent:
+                    meter.unleashed(now)
                     self._link.awake.pop(meter, None)
         self._rounds += 1
 
     def _sleepy(self, meters: Sequence[SharedMeter]) -> set[SharedMeter]:
+        """Those that nobody has used for long, and of too many those that were used longest ago."""
         now = trio.current_time()
-        idle = {each for each in meters if -math.inf < each.last_use < now - _IDLE_S}
+        for each in meters:
+            if each.last_use == -math.inf:
+                each.last_use = now
+        idle = {each for each in meters if each.last_use <= now - _IDLE_S}
         beyond = len(meters) - MOST_AWAKE
         if beyond > 0:
             idle.update(sorted(meters, key=lambda each: each.last_use)[:beyond])

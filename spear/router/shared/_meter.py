@@ -191,8 +191,8 @@ class SharedMeter:
             self._gap = 0.0
 
     def unleashed(self, now: float) -> None:
-        """Leases end here, but for what is left of this one. Of its share, the others' use is taken off once, as if it
-        were evenly everybody's: so what all may still use is what was left."""
+        """It will not hear of others: what is left of its lease is the last. Of its share, the others' use is taken
+        off once, as if it were evenly everybody's: so what all may still use is what was left."""
         if self._used is not None:
             self._gap = max(0.0, self._used / self._link.nodes - self._own.used(now))
             self._gap_until = now + self.quota.period
@@ -210,10 +210,6 @@ class SharedMeter:
         """What to ask of Redis so that everything goes back and nothing is leased."""
         self._give_up()
         return self.ask(now)._replace(want=0.0, share=0.0)
-
-    def slept(self) -> None:
-        """It has no lease any more, and will not hear of others."""
-        self._used = None
 
     # --- inside -------------------------------------------------------------------------------------------------
 
