@@ -91,20 +91,24 @@ class Ref(Generic[M_contra]):
         return cast("R", await ask.answer())
 
     @enable_ki_protection
-    async def ask_nowait(self, msg: Request[R], *, deadline: float | None = None) -> R:
+    async def ask_nowait(self, msg: Request[R], *, deadline: float | None = None, joined: bool = False) -> R:
         """Like `ask`, but raise MailboxFull at once where `ask` would wait for room. `deadline` is for an asker that
-        knows when its cancel scopes end its waiting; it saves looking that up."""
-        ask = self._ask(msg, deadline)
+        knows when its cancel scopes end its waiting; it saves looking that up.
+
+        `joined`: cancelled during the turn, wait until the turn has ended, its cleanup included, however long that
+        takes. A turn that answers in spite of it gives its answer.
+        """
+        ask = self._ask(msg, deadline, joined)
         if not ask.mailbox.offer(ask):
             raise full(self.path)
         return cast("R", await ask.answer())
 
-    def _ask(self, msg: object, deadline: float | None = None) -> Ask:
+    def _ask(self, msg: object, deadline: float | None = None, joined: bool = False) -> Ask:
         cell = self._cell
         if not isinstance(msg, cell.askable):
             raise unknown(self.path, msg, "ask", cell.askable)
         self._check_open(cell)
-        return Ask(cell.mailbox, msg, trio.current_effective_deadline() if deadline is None else deadline)
+        return Ask(cell.mailbox, msg, trio.current_effective_deadline() if deadline is None else deadline, joined)
 
     def _check_open(self, cell: Cell[Any]) -> None:
         if cell.mailbox.closed:
@@ -121,9 +125,12 @@ class Ref(Generic[M_contra]):
         """
         return Stream(self, msg, buffer, wait=True)
 
-    def stream_nowait(self, msg: StreamRequest[R], *, buffer: int = 1) -> Stream[R]:
-        """Like `stream`, but entering raises MailboxFull at once where `stream` would wait for room."""
-        return Stream(self, msg, buffer, wait=False)
+    def stream_nowait(self, msg: StreamRequest[R], *, buffer: int = 1, joined: bool = False) -> Stream[R]:
+        """Like `stream`, but entering raises MailboxFull at once where `stream` would wait for room.
+
+        `joined`: leaving the block waits until the turn has ended, its cleanup included, however long that takes.
+        """
+        return Stream(self, msg, buffer, wait=False, joined=joined)
 
     @enable_ki_protection
     async def _open_stream(self, msg: object, buffer: int, wait: bool) -> StreamAsk:
@@ -150,13 +157,14 @@ class Ref(Generic[M_contra]):
 class Stream(Generic[R]):
     """The block of `Ref.stream`; also the iterator over its items, for one task at a time."""
 
-    __slots__ = ("_ask", "_buffer", "_iterating", "_msg", "_ref", "_wait")
+    __slots__ = ("_ask", "_buffer", "_iterating", "_joined", "_msg", "_ref", "_wait")
 
-    def __init__(self, ref: Ref[Any], msg: StreamRequest[R], buffer: int, *, wait: bool) -> None:
+    def __init__(self, ref: Ref[Any], msg: StreamRequest[R], buffer: int, *, wait: bool, joined: bool = False) -> None:
         self._ref = ref
         self._msg = msg
         self._buffer = buffer
         self._wait = wait
+        self._joined = joined
         self._ask: StreamAsk | None = None
         self._iterating = False
 
@@ -171,6 +179,8 @@ class Stream(Generic[R]):
     ) -> None:
         assert self._ask is not None
         self._ask.give_up()
+        if self._joined:
+            await self._ask.join()
 
     def __aiter__(self) -> AsyncIterator[R]:
         return self

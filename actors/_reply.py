@@ -5,6 +5,8 @@ synchronously when it gives up, so that the happy path pays nothing for it. Stat
 
     parked ──admit──> queued ──begin──> running ──settle──> answered
       └─ never accepted   └─ skipped        └─ the turn's scope is cancelled      (when the asker gives up)
+
+A joined asker that gives up stays parked until its turn has ended, and only then sees its cancellation.
 """
 
 from __future__ import annotations
@@ -27,11 +29,13 @@ class Turn(Protocol):
 class Ask:
     """One message and the task that waits for its answer."""
 
-    __slots__ = ("deadline", "mailbox", "msg", "task", "turn")
+    __slots__ = ("deadline", "gave_up", "joined", "mailbox", "msg", "task", "turn")
 
-    def __init__(self, mailbox: Mailbox, msg: object, deadline: float) -> None:
+    def __init__(self, mailbox: Mailbox, msg: object, deadline: float, joined: bool = False) -> None:
         self.mailbox = mailbox
         self.msg = msg
+        self.joined = joined
+        self.gave_up: RaiseCancelT | None = None  # joined, and waits for the end of the turn
         self.task: Task | None = current_task()  # None: answered, or given up
         self.turn: Turn | None = None
         self.deadline = deadline
@@ -39,12 +43,15 @@ class Ask:
     async def answer(self) -> object:
         return await wait_task_rescheduled(self._abort)
 
-    def _abort(self, _: RaiseCancelT) -> Abort:
-        self.task = None
-        if self.turn is not None:
-            self.turn.cancel()
-        else:
+    def _abort(self, raise_cancel: RaiseCancelT) -> Abort:
+        if self.turn is None:
             self.mailbox.unpark(self)
+        else:
+            self.turn.cancel()
+            if self.joined:
+                self.gave_up = raise_cancel
+                return Abort.FAILED
+        self.task = None
         return Abort.SUCCEEDED
 
     def begin(self, turn: Turn | None) -> bool:
@@ -64,7 +71,7 @@ class Ask:
         self.turn = None
         task, self.task = self.task, None
         if task is not None:
-            reschedule(task, outcome.Error(error))
+            reschedule(task, outcome.Error(error) if self.gave_up is None else outcome.capture(self.gave_up))
 
     def admit(self) -> object:
         return self
@@ -75,7 +82,7 @@ class Ask:
 class StreamAsk:
     """One message and the channel its answers go through. Also the producer's Sink."""
 
-    __slots__ = ("_items", "deadline", "error", "given_up", "items", "msg", "turn")
+    __slots__ = ("_ended", "_items", "deadline", "error", "given_up", "items", "msg", "turn")
 
     def __init__(self, msg: object, buffer: int) -> None:
         self.msg = msg
@@ -83,6 +90,7 @@ class StreamAsk:
         self.deadline = trio.current_effective_deadline()
         self.given_up = False
         self.error: Exception | None = None
+        self._ended: trio.Event | None = None  # somebody waits for the end of the turn
         self._items, self.items = trio.open_memory_channel[object](buffer)
 
     async def send(self, item: object) -> None:
@@ -100,6 +108,13 @@ class StreamAsk:
         if self.turn is not None:
             self.turn.cancel()
 
+    async def join(self) -> None:
+        """After `give_up`: until the turn has ended, cancelled or not."""
+        if self.turn is not None:
+            self._ended = trio.Event()
+            with trio.CancelScope(shield=True):
+                await self._ended.wait()
+
     def begin(self, turn: Turn | None) -> bool:
         if self.given_up:
             return False
@@ -107,10 +122,14 @@ class StreamAsk:
         return True
 
     def reply(self, value: object) -> None:
-        self.turn = None
-        self._items.close()
+        self._end()
 
     def fail(self, error: Exception) -> None:
-        self.turn = None
         self.error = error
+        self._end()
+
+    def _end(self) -> None:
+        self.turn = None
         self._items.close()
+        if self._ended is not None:
+            self._ended.set()

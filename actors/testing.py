@@ -98,7 +98,7 @@ class _FakeRef(Ref[Any]):
     async def ask(self, msg: Request[R]) -> R:
         return cast("R", await self._call(msg))
 
-    async def ask_nowait(self, msg: Request[R], *, deadline: float | None = None) -> R:
+    async def ask_nowait(self, msg: Request[R], *, deadline: float | None = None, joined: bool = False) -> R:
         return cast("R", await self._call(msg))
 
     async def _call(self, msg: object) -> object:
@@ -109,7 +109,7 @@ class _FakeRef(Ref[Any]):
     def stream(self, msg: StreamRequest[R], *, buffer: int = 1) -> Stream[R]:
         return _FakeStream(self._handler, msg)
 
-    def stream_nowait(self, msg: StreamRequest[R], *, buffer: int = 1) -> Stream[R]:
+    def stream_nowait(self, msg: StreamRequest[R], *, buffer: int = 1, joined: bool = False) -> Stream[R]:
         return _FakeStream(self._handler, msg)
 
     async def _open_stream(self, msg: object, buffer: int, wait: bool) -> StreamAsk:

@@ -21,7 +21,7 @@ from actors import ActorCrashed, ActorStopped, MailboxFull, Ref
 from ._mirrors import MirrorsNode, check_records_file
 from ._tree import CannotStart, Replace
 from .backends import Kind
-from .config import Config, GuestLimits, Origin, load_config
+from .config import Config, GuestLimits, Origin, RouterLimits, load_config
 from .filters import OpenFilters, SweepFilters
 from .ir import ConfigError, Problem
 from .router import Desk, Generation, Instance, Succession, build_generation, succeed
@@ -76,13 +76,15 @@ class ReloadReport:
 
 
 class Reloader:
-    """Belongs to one runtime. `backends`, `mirrors` and `filters` are set once these have started."""
+    """Belongs to one runtime. `backends`, `mirrors`, `filters` and `start_writer` are set once these have started."""
 
     backends: Ref[Replace]
     mirrors: MirrorsNode
     filters: Ref[OpenFilters | SweepFilters] | None = None
     """The owner of external filters, where there have been any."""
     start_filters: Callable[[], Awaitable[Ref[OpenFilters | SweepFilters]]]
+    start_writer: Callable[[], Awaitable[None]]
+    """Of decisions; does nothing where it runs."""
 
     def __init__(
         self, source: Source, config: Config, desk: Desk, counters: Counters, find_kind: Callable[[str], Kind]
@@ -158,6 +160,8 @@ class Reloader:
         """What a generation needs beside its backends; what is not used then is closed or idle."""
         await check_records_file(generation.config)
         await self.mirrors.prepare(generation.config)
+        if generation.config.decisions.path is not None:
+            await self.start_writer()
         if generation.filters:
             self.filters = self.filters or await self.start_filters()
             await self.filters.ask(OpenFilters(generation))
@@ -178,31 +182,14 @@ class Reloader:
             adjusted=tuple(each.name for each, _ in succession.adjusted),
             removed=succession.removed,
             unchanged=_names(succession.unchanged),
-            settings=tuple(
-                key
-                for key in Config.model_fields
-                if key not in _NO_SETTINGS and _bare(getattr(before, key)) != _bare(getattr(config, key))
+            settings=changed_settings(before, config),
+            not_applied=(
+                *not_applied(self._router, self.guests, self._tracing, config),
+                *self.mirrors.not_applied(config),
+                *(("redis stays as it is until the next start",) if config.redis != self._redis else ()),
             ),
-            not_applied=tuple(self._not_applied(config)),
             warnings=config.warnings,
         )
-
-    def _not_applied(self, config: Config) -> Iterator[str]:
-        """Compared with what it was started with, not with what was loaded last."""
-        for section, keys, started, wanted in (
-            ("router", _FIXED_ROUTER, self._router, config.router),
-            ("guests", _FIXED_GUESTS, self.guests, config.guests),
-        ):
-            for key in keys if started is not None else ():
-                now, new = getattr(started, key), getattr(wanted, key)
-                if now != new:
-                    yield f"{section}.{key} stays {now} until the next start, which makes it {new}"
-        yield from self.mirrors.not_applied(config)
-
-        if config.redis != self._redis:
-            yield "redis stays as it is until the next start"
-        if config.tracing != self._tracing:
-            yield f"tracing stays {str(self._tracing).lower()} until the next start"
 
     def _failed(self, error: str, problems: tuple[Problem, ...] = ()) -> ReloadReport:
         return ReloadReport(generation=self._desk.generation.number, error=error, problems=problems)
@@ -262,6 +249,30 @@ class _Announced:
         for each in self._all:
             each.block.close()
         self._all.clear()
+
+
+def changed_settings(before: Config, after: Config) -> tuple[str, ...]:
+    """The sections, other than backends and credentials, that differ."""
+    return tuple(
+        key
+        for key in Config.model_fields
+        if key not in _NO_SETTINGS and _bare(getattr(before, key)) != _bare(getattr(after, key))
+    )
+
+
+def not_applied(router: RouterLimits, guests: GuestLimits | None, tracing: bool, config: Config) -> Iterator[str]:
+    """What holds from the next start on only; compared with what this one was started with, not with what was loaded
+    last."""
+    for section, keys, started, wanted in (
+        ("router", _FIXED_ROUTER, router, config.router),
+        ("guests", _FIXED_GUESTS, guests, config.guests),
+    ):
+        for key in keys if started is not None else ():
+            now, new = getattr(started, key), getattr(wanted, key)
+            if now != new:
+                yield f"{section}.{key} stays {now} until the next start, which makes it {new}"
+    if config.tracing != tracing:
+        yield f"tracing stays {str(tracing).lower()} until the next start"
 
 
 def _names(instances: tuple[Instance, ...]) -> tuple[str, ...]:

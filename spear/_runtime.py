@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Never
 
 import trio
 from pydantic import JsonValue
@@ -53,7 +53,18 @@ from .ir import (
     make_error,
 )
 from .normalize import request_from_openai, with_requirements
-from .router import Desk, Explanation, Instance, RouterMessage, build_generation, failed_response, router_spec
+from .router import (
+    Decisions,
+    DecisionWriter,
+    Desk,
+    Explanation,
+    Instance,
+    RouterMessage,
+    build_generation,
+    failed_response,
+    flush_decisions,
+    router_spec,
+)
 from .router import invoke as ask_router
 from .router import stream as stream_from_router
 from .router.limits import local_meter
@@ -247,6 +258,11 @@ class Runtime:
         """How `request` would be routed now, and why. Sends nothing, changes nothing, never waits."""
         return self._desk.explain(with_requirements(_envelope(request)))
 
+    def decisions(self) -> list[dict[str, Any]]:
+        """The latest recorded decisions, at most 1000, the oldest first, as they stand in the file: records of kind
+        "decision", and before the first of each generation one of kind "generation". Never waits."""
+        return self._desk.decisions.records()
+
     def mirrors(self) -> list[dict[str, Any]]:
         """The latest records of mirrored requests, the oldest first, as `spear mirror report` reads them; at most
         `mirrors.keep`. Never waits."""
@@ -411,10 +427,16 @@ async def open_runtime(
     desk.keys.on_change = partial(_count_key, counters)
     counting = ActorCounters(counters, _actor_label)
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
-        async with open_supervisor(
-            name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
-        ) as supervisor:
+        async with (
+            _flushed(desk.decisions),
+            open_supervisor(
+                name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
+            ) as supervisor,
+        ):
             runtime = Runtime(desk, supervisor, counters, observer, reloader)
+            reloader.start_writer = partial(_start_writer, desk, supervisor, [])
+            if loaded.decisions.path is not None:  # before the router, so that it outlives that
+                await reloader.start_writer()
             owner = Spec(name="filters", factory=lambda: Filters(desk, filters or {}))
             backends = Spec(name="backends", factory=lambda: Backends(desk, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
             if loaded.redis is not None and link is not None:
@@ -454,6 +476,22 @@ def _counting_leases(counters: Counters) -> Callable[[bool], None]:
 
     leasing.set(0)
     return changed
+
+
+@asynccontextmanager
+async def _flushed(decisions: Decisions) -> AsyncIterator[None]:
+    """Afterwards everything that was recorded is written, where it is to be and can be within three seconds."""
+    try:
+        yield
+    finally:
+        await flush_decisions(decisions)
+
+
+async def _start_writer(desk: Desk, supervisor: Supervisor, started: list[Ref[Never]]) -> None:
+    """With the first configuration that names a file for decisions; it then stays."""
+    if not started:
+        spec: Spec[Never] = Spec(name="decisions", factory=partial(DecisionWriter, desk.decisions))
+        started.append(await supervisor.start(spec))
 
 
 def _check_functions(filters: Mapping[str, FilterFunction], config: Config) -> None:

@@ -129,6 +129,10 @@ class BlockingRuntime:
         """As `Runtime.explain`."""
         return self._look(lambda: self._runtime.explain(request))
 
+    def decisions(self) -> list[dict[str, Any]]:
+        """As `Runtime.decisions`."""
+        return self._look(self._runtime.decisions)
+
     def backends(self) -> list[dict[str, Any]]:
         """As `Runtime.backends`."""
         return self._look(self._runtime.backends)

@@ -1,4 +1,4 @@
-"""spear config check, init."""
+"""spear config check, diff, init."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from spear.config import FILE_NAME, Config, Route, default_config, find_config, load_config
 from spear.ir import ConfigError, Problem
 
+from ._config_diff import diff
 from ._output import config_option, json_option, print_json, table
 from ._signals import EXIT_USAGE
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def config() -> None:
-    """Check a configuration, or write a first one."""
+    """Check a configuration, compare two, or write a first one."""
 
 
 @config.command()
@@ -70,6 +71,9 @@ def init(context: click.Context, force: bool) -> None:
         click.echo(f"spear: {FILE_NAME} cannot be written: {error.strerror}", err=True)
         context.exit(EXIT_USAGE)
     click.echo(f'Wrote {FILE_NAME}. Try: spear config check, then: spear chat "hello"')
+
+
+config.add_command(diff)
 
 
 def _name(found: Path | None) -> str | None:
@@ -169,6 +173,8 @@ def _route(route: Route) -> dict[str, Any]:
         "tau": route.tau,
         "hash_key": None if route.hash_key is None else list(route.hash_key),
         "load_bound": route.load_bound,
+        "hedge": None if route.hedge is None else route.hedge.model_dump(),
+        "continuation": route.continuation,
         "allow_policies": list(route.allow_policies),
         "fallback": list(route.fallback),
         "mirror": None if route.mirror is None else route.mirror.model_dump(),

@@ -8,6 +8,7 @@ _sections         from a plain table to a section of the model
 _urls             addresses
 _credentials      reading keys from variables and files
 _budgets          the tables of budgets
+_hedge            the hedge of a route
 _redis            where limits are shared
 _references       names used twice, names that nothing has
 _filters          external filters
@@ -20,6 +21,7 @@ Each module imports only those above it. Nothing here imports a backend: whether
 whether an address may be used is judged when the registry is built.
 """
 
+from ._hedge import NEVER_HEDGED as NEVER_HEDGED
 from ._load import FILE_NAME as FILE_NAME
 from ._load import default_config as default_config
 from ._load import find_config as find_config
@@ -28,10 +30,12 @@ from ._model import Budget as Budget
 from ._model import BudgetMatch as BudgetMatch
 from ._model import Config as Config
 from ._model import Credential as Credential
+from ._model import DecisionsConfig as DecisionsConfig
 from ._model import FilterConfig as FilterConfig
 from ._model import FilterContent as FilterContent
 from ._model import GuestLimits as GuestLimits
 from ._model import HealthConfig as HealthConfig
+from ._model import Hedge as Hedge
 from ._model import InstanceConfig as InstanceConfig
 from ._model import KeyLimits as KeyLimits
 from ._model import KeysConfig as KeysConfig

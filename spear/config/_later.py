@@ -7,7 +7,7 @@ from typing import Final
 
 TOP: Final = frozenset(
     {
-        "decisions", "hedge", "probe", "limits", "simulate",
+        "hedge", "probe", "limits", "simulate",
     }
 )  # fmt: skip
 BACKEND: Final = frozenset(
@@ -18,7 +18,7 @@ BACKEND: Final = frozenset(
 )  # fmt: skip
 ROUTE: Final = frozenset(
     {
-        "hedge", "continuation", "on_exhausted", "max_attempts", "retry", "budget", "limits",
+        "on_exhausted", "max_attempts", "retry", "budget", "limits",
     }
 )  # fmt: skip
 TASK: Final = frozenset({"limits", "policy"})

@@ -166,6 +166,17 @@ class RouteMatch(Section):
     model_class: str | None = None
 
 
+class Hedge(Section):
+    """A second attempt at another instance where the first one takes long."""
+
+    max_extra_load: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Hedges for each request that could be hedged, at most."""
+    max_attempts: Annotated[int, Field(ge=2, le=5)] = 2
+    """At a time, the first one included."""
+    delay: Seconds | Annotated[str, Field(pattern=r"^p[0-9]{1,2}(\.[0-9]{1,3})?$")] | None = None
+    """How long is long: seconds, or a percentile of what the instance takes. None = by `max_extra_load`."""
+
+
 class Mirror(Section):
     """Send a part of a route's requests once more, to the backend `to`. With `compare`, a record of each is kept."""
 
@@ -194,6 +205,9 @@ class Route(Section):
     """For `consistent_hash`: what keeps requests together, the first of these that a request has."""
     load_bound: Annotated[float, Field(gt=1, le=100)] | None = None
     """For `consistent_hash`: how many times its share of what is running an instance may have."""
+    hedge: Hedge | None = None
+    continuation: Literal["prefill"] | None = None
+    """For chat streams that break off after they have begun."""
     mirror: Mirror | None = None
     origin: Origin = Origin()
 
@@ -303,6 +317,19 @@ class MirrorLimits(Section):
     content_chars: Annotated[int, Field(ge=1, le=100_000)] = 500
 
 
+class DecisionsConfig(Section):
+    """Which of the router's decisions are recorded, and where. Those of failed requests always are."""
+
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """None = only the latest ones are kept, in memory."""
+    sample: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The share of requests whose decisions are recorded whatever becomes of them."""
+    max_bytes: Annotated[int, Field(ge=65_536)] = 67_108_864
+    """Of one file."""
+    files: Annotated[int, Field(ge=1, le=1000)] = 4
+    """The one that is written, and those it was before."""
+
+
 class GuestLimits(Section):
     """Bounds of guest executions."""
 
@@ -387,6 +414,7 @@ class Config(Section):
     keys: KeysConfig = KeysConfig()
     redis: RedisConfig | None = None
     mirrors: MirrorLimits = MirrorLimits()
+    decisions: DecisionsConfig = DecisionsConfig()
     guests: GuestLimits = GuestLimits()
     log: LogConfig = LogConfig()
     warnings: tuple[str, ...] = ()

@@ -11,9 +11,11 @@ from . import _later
 from ._budgets import check_budgets, read_budget
 from ._credentials import UnusableCredential, from_environment, from_file, is_variable_name
 from ._filters import filter_of
+from ._hedge import check_continuation, hedge_of
 from ._model import (
     Config,
     Credential,
+    DecisionsConfig,
     GuestLimits,
     HealthConfig,
     InstanceConfig,
@@ -82,6 +84,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         "keys": _limits(report, KeysConfig, top, "keys", _KEYS_DURATIONS),
         "redis": read_redis(report, ("spear", "redis"), top["redis"], document, environ) if "redis" in top else None,
         "mirrors": _mirrors(report, top, document),
+        "decisions": _decisions(report, top, document),
         "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
         "log": _limits(report, LogConfig, top, "log"),
         "credentials": [
@@ -137,6 +140,17 @@ def _mirrors(report: Report, top: Table, document: Document) -> Any:
         else:
             values = {**values, "path": str(document.folder / name)}
     return _limits(report, MirrorLimits, {**top, "mirrors": values}, "mirrors", ("timeout_s",))
+
+
+def _decisions(report: Report, top: Table, document: Document) -> DecisionsConfig | None:
+    """A relative path is relative to the file that names it."""
+    section: DecisionsConfig | None = _limits(report, DecisionsConfig, top, "decisions")
+    if section is None or section.path is None:
+        return section
+    path = (document.folder / section.path).absolute()
+    if "\0" in section.path or path.is_dir() or not path.parent.is_dir():
+        report.add(("spear", "decisions", "path"), "is no place for a file; expected a file in a folder that exists")
+    return section.model_copy(update={"path": str(path)})
 
 
 def _check_order(report: Report, section: object, path: Path, low: str, high: str) -> None:
@@ -231,6 +245,8 @@ def _route(report: Report, path: Path, values: Table) -> Route | None:
     for key in ("allow_policies", "fallback", "hash_key"):
         _not_empty(report, values, path, key)
     _options(report, values, path)
+    check_continuation(report, values, path)
+    values = hedge_of(report, values, path)
     values = durations(report, values, path, ("tau",))
     route = build(report, Route, values, path)
     return route and route.model_copy(update={"origin": report.origin(path, Route.model_fields)})

@@ -11,6 +11,7 @@
     _moment      those steps that depend on the moment
     _filter      the hard constraints, with reasons
     _reweigh     what a verdict does beside that
+    _hedge       when an attempt is late, and what pays for a second one
     _routes      which route, hence which policy and fallback
     _decide      facts -> Plan
     _registry    a configuration -> Generation
@@ -21,6 +22,10 @@
     _counts      what is counted
     _usage       tokens and costs, also where nobody said
     _retry       backoff, throttle and budget of repetitions
+    limits/      rates and budgets: meters, reservations
+    _no_room     the error where nobody has room
+    _settle      what an attempt came to, in the quantities of its limits
+    record/      decisions recorded, and replayed
     health/      breakers, outlier ejection, slow start: pure state
     keys/        which of its keys an instance uses; cooling and dead ones
     _bell        rings when somebody may have recovered
@@ -31,6 +36,8 @@
     _again       which instances one request may be sent to again
     _course      one request's attempts, without I/O
     _pause       waiting between them
+    _continuation  what a stream that broke off has said, and the request for the rest
+    _race        several attempts side by side
     _invoke      attempts for one answer
     _relay       attempts for a stream, up to the commit and after it
     _actor       the actor, and asking it
@@ -69,3 +76,6 @@ from .mirrors import MirrorRecord as MirrorRecord
 from .mirrors import mirrors_spec as mirrors_spec
 from .policies import POLICIES as POLICIES
 from .policies import Memory as Memory
+from .record import Decisions as Decisions
+from .record import DecisionWriter as DecisionWriter
+from .record import flush_decisions as flush_decisions

@@ -13,8 +13,9 @@ from ._verdict import Verdict
 
 class Counts:
     __slots__ = (
-        "ailing", "another_key", "attempts", "cancelled", "connect_retries", "errors", "fallbacks", "filter_failures",
-        "filter_rejections", "filtered", "ok", "panics", "refused", "requests", "retries", "retries_denied", "waited",
+        "ailing", "another_key", "attempts", "cancelled", "connect_retries", "continued", "errors", "fallbacks",
+        "filter_failures", "filter_rejections", "filtered", "hedges", "hedges_denied", "hedges_won", "ok", "panics",
+        "refused", "requests", "retries", "retries_denied", "superseded", "waited",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -22,6 +23,8 @@ class Counts:
         self.attempts = self.fallbacks = self.connect_retries = self.refused = 0
         self.another_key = 0
         self.retries = self.retries_denied = self.waited = self.panics = 0
+        self.hedges = self.hedges_won = self.hedges_denied = self.superseded = 0
+        self.continued = 0
         self.filtered = self.filter_failures = self.filter_rejections = 0
         self.ailing: set[str] = set()
         self.errors: Counter[str] = Counter()
@@ -50,7 +53,9 @@ class Counts:
         """`requests` = ok + errors + cancelled + those still under way. `refused`: full mailboxes that were met.
         `another_key`: sends to the same instance at once, with another of its keys; `retries`: after a wait; `waited`:
         requests that waited for a recovery.
-        `filtered`: external filters that were asked, with those that failed and those that rejected."""
+        `hedges`: second attempts beside a late one; `hedges_denied`: for want of tokens or budget; `superseded`:
+        attempts that were ended because another one had won. `continued`: attempts for the rest of a stream
+        that broke off. `filtered`: external filters that were asked, with those that failed and those that rejected."""
         return {
             "requests": self.requests,
             "ok": self.ok,
@@ -62,6 +67,11 @@ class Counts:
             "another_key": self.another_key,
             "retries": self.retries,
             "retries_denied": self.retries_denied,
+            "continued": self.continued,
+            "hedges": self.hedges,
+            "hedges_won": self.hedges_won,
+            "hedges_denied": self.hedges_denied,
+            "superseded": self.superseded,
             "refused": self.refused,
             "waited": self.waited,
             "panics": self.panics,

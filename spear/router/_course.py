@@ -10,7 +10,7 @@ cancelled.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -35,11 +35,13 @@ from spear.ir import (
 from spear.telemetry import get_logger
 
 from ._again import Again
+from ._continuation import CONTINUED
 from ._decide import RETRY_HINT_MS, Plan
 from ._desk import Desk, jitter_of
 from ._external import Consult
-from ._facts import Facts
+from ._facts import Facts, facts_of
 from ._failures import Fault
+from ._hedge import fraction_of, quota_mates
 from ._instance import Instance
 from ._latency import Latency
 from ._leg import Leg, Outcome, Pause
@@ -48,7 +50,9 @@ from ._routes import find_route
 from ._settle import settle_leg
 from ._usage import settle_usage
 from ._verdict import Verdict
-from .keys import KEYS_COOLING, KeyState, Pool, Trail
+from .keys import KEYS_COOLING, KeyState, Pool
+from .keys import Trail as KeyTrail
+from .record import Ending, Trail
 
 if TYPE_CHECKING:
     from .mirrors import Mirroring, Primary
@@ -64,9 +68,33 @@ class Course:
     """`arrived` and `upstream` (the asker's own deadline) are on Trio's clock."""
 
     __slots__ = (
-        "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_plan", "_primary", "_retried", "_trail", "_tried", "_upstream", "_verdicts", "arrived", "attempts",
-        "deadline", "desk", "generation", "request",
+        "_again",
+        "_asked",
+        "_classes",
+        "_facts",
+        "_free",
+        "_give_up",
+        "_hint_ms",
+        "_key_trail",
+        "_last",
+        "_left",
+        "_nobody",
+        "_out",
+        "_plan",
+        "_primary",
+        "_rest",
+        "_retried",
+        "_sampled",
+        "_trail",
+        "_tried",
+        "_upstream",
+        "_verdicts",
+        "arrived",
+        "attempts",
+        "deadline",
+        "desk",
+        "generation",
+        "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
@@ -83,7 +111,7 @@ class Course:
         self._classes: Iterator[str] | None = None  # of the route's fallback, once it is needed
         self._left = limits.max_attempts
         self._tried: dict[str, Instance] = {}
-        self._trail: Trail | None = None  # once an attempt with a key has failed
+        self._key_trail: KeyTrail | None = None  # once an attempt with a key has failed
         self._again = Again(generation.config.retries)
         self._free: Leg | None = None  # to be repeated at once
         self._retried = False
@@ -93,6 +121,9 @@ class Course:
         self._give_up: float | None = None  # when it has waited long enough for somebody's recovery
         self._hint_ms: int | None = None
         self._out: set[Leg] = set()
+        self._rest = False  # what is asked for is the rest of a stream that broke off
+        self._sampled: bool | None = None  # once something was decided
+        self._trail: Trail | None = None
         self._upstream = upstream
         self._primary: Primary | None = None  # for who compares a mirrored request, once it is known whether it is one
         self._verdicts: dict[str, Verdict] = {}  # by external filter
@@ -123,11 +154,12 @@ class Course:
         if isinstance(plan, Consult):
             return plan
         if plan.chosen is not None:
-            reason = "fallback" if self.attempts else "chosen"
-            if plan.chosen.name in self._tried:
+            reason = CONTINUED if self._rest else "fallback" if self.attempts else "chosen"
+            if plan.chosen.name in self._tried and not self._rest:
                 reason = "another_key"
             self.desk.counts.fallbacks += reason == "fallback"
             self.desk.counts.another_key += reason == "another_key"
+            self.desk.counts.continued += self._rest
             return self._send(plan, reason, now)
         return None if plan.refused else self._repeat(now) or self._exhausted(now)
 
@@ -140,13 +172,24 @@ class Course:
 
     def _closed(self, now: float) -> AbstractSet[str]:
         """Those that were tried. One that refused a key, and has another one ready, is as good as any other."""
-        return self._tried.keys() if self._trail is None else self._trail.closed(self._tried, now)
+        return self._tried.keys() if self._key_trail is None else self._key_trail.closed(self._tried, now)
+
+    def _ask(self, facts: Facts, now: float, exclude: AbstractSet[str], *, panic: bool = False) -> Plan:
+        """One decision; what is to be recorded of it is kept until the request has ended."""
+        plan = self.desk.decide(facts, now, exclude, panic=panic, sampled=self._sampled)
+        if self._sampled is None:
+            self._sampled = plan.seed < self.desk.decisions.below
+        if plan.step is not None:
+            if self._trail is None:
+                self._trail = Trail(sampled=self._sampled)
+            self._trail.decided(plan.step)
+        return plan
 
     def _decide(self, now: float) -> Plan | Consult:
         """Each decision passes the whole filter again, less those that were tried."""
         closed = self._closed(now)
         while True:
-            plan = self._plan = self.desk.decide(self._facts, now, closed)
+            plan = self._plan = self._ask(self._facts, now, closed)
             if plan.chosen is not None:
                 return plan
             self._nobody = self._nobody or plan.error
@@ -195,7 +238,7 @@ class Course:
             facts = self._with_verdict(repeat.facts) if self.generation.filters else repeat.facts
             if isinstance(facts, Consult):
                 return facts
-            plan = self.desk.decide(facts, now, others)
+            plan = self._ask(facts, now, others)
             if plan.chosen is None:
                 first = min(first, self._cooled(plan, repeat.name, repeat.due, now))
                 continue
@@ -226,7 +269,7 @@ class Course:
         assert first.recovery is not None
         self._nobody, self._hint_ms = first.error, first.error.retry_after_ms
         if config.on_exhausted == "panic":
-            plan = self.desk.decide(first.facts, now, self._closed(now) | spent, panic=True)
+            plan = self._ask(first.facts, now, self._closed(now) | spent, panic=True)
             self.desk.counts.panics += plan.chosen is not None
             return None if plan.chosen is None else self._send(plan, "panic", now)
         if config.on_exhausted == "fail":
@@ -237,6 +280,36 @@ class Course:
         if first.recovery >= self.deadline or first.recovery > self._give_up:
             return None
         return self._pause(Pause(first.recovery, self.desk.bell))
+
+    def take_up(self, rest: RequestEnvelope, broken: Leg) -> None:
+        """From here on `rest` is what is asked for, and never from the instance that broke off."""
+        sizes = facts_of(rest)
+        self.request, self._rest, self._free = rest, True, None
+        self._facts = broken.plan.facts._replace(
+            sizes=sizes.sizes, input_tokens=sizes.input_tokens, tokens=sizes.tokens
+        )
+        self._asked, self._classes = [self._facts], None
+        self._tried[broken.instance.name] = broken.instance
+        self._again.refused(broken.instance.name)
+
+    def beside(self, running: Iterable[Leg], reason: str) -> Leg | None:
+        """One more attempt beside those that are `running`, at another instance of another quota group; None where
+        there is none."""
+        if self.generation is not self.desk.generation:
+            self._move()
+        now, legs = trio.current_time(), tuple(running)
+        if self._left == 0 or now >= self.deadline:
+            return None
+        facts = legs[0].plan.facts
+        if self.generation.filters or facts.verdict is not None:
+            known = self._with_verdict(facts)
+            if isinstance(known, Consult):  # since a reload; what is late does not wait for a filter, too
+                return None
+            facts = known
+        mates = quota_mates(self.generation.config, (leg.instance.name for leg in legs))
+        plan = self._ask(facts, now, self._tried.keys() | mates)
+        self.desk.counts.fallbacks += reason == "fallback" and plan.chosen is not None
+        return self._send(plan, reason, now)
 
     def _pause(self, pause: Pause) -> Pause | None:
         """Afterwards everything is looked at anew, from the class that is asked for. None where so many pause already
@@ -334,24 +407,58 @@ class Course:
         self.desk.judge(leg.plan, leg.trial, "neutral", now)
         self._again.refused(leg.instance.name)
         leg.instance.refused += 1
+        if leg.purse is not None:
+            if leg.reason == "hedge":
+                leg.purse.refund()
+                self.desk.counts.hedges -= 1
+            else:
+                leg.purse.take_back()
         self.desk.counts.refused += 1
         if leg.reason != "connect_retry":
             self._left += 1
 
     def left(self, leg: Leg) -> None:
         """The caller went away during this attempt."""
+        self._given_up(leg, "cancelled")
+        self.desk.counts.cancelled += 1
+        self._close("cancelled", trio.current_time())
+
+    def left_race(self, *, won: bool) -> None:
+        """The caller went away during several attempts at once. One that had `won` and is over has been counted."""
+        counts = bool(self._out) or not won
+        for leg in sorted(self._out, key=lambda each: each.started):
+            self._given_up(leg, "cancelled")
+        if counts:
+            self.left_between()
+
+    def won(self, leg: Leg) -> None:
+        """It was the first of several with something to show; the others are being ended."""
+        self._answered_in_time(leg, trio.current_time())
+        self.desk.counts.hedges_won += leg.reason == "hedge"
+
+    def superseded(self, leg: Leg) -> None:
+        """It was ended because another attempt had won, or had shown that none can."""
+        elapsed = self._given_up(leg, "superseded")
+        self.desk.counts.superseded += 1
+        hedge = find_route(self.generation.routes, leg.plan.facts).hedge
+        if hedge is not None and not leg.timed:
+            self._latency(leg).outlasted(elapsed, fraction_of(hedge))
+
+    def _given_up(self, leg: Leg, outcome: Outcome) -> float:
         now = trio.current_time()
-        self._record(leg, "cancelled", now)
+        elapsed = now - leg.started
+        self._record(leg, outcome, now)
         if self._primary is not None:
             self._primary.left(leg, now)
         self.desk.judge(leg.plan, leg.trial, "neutral", now)
         if not leg.timed:
-            self._latency(leg).given_up(now - leg.started, now)
-        self.desk.counts.cancelled += 1
+            self._latency(leg).given_up(elapsed, now)
+        return elapsed
 
     def left_between(self) -> None:
         """The caller went away during a pause."""
         self.desk.counts.cancelled += 1
+        self._close("cancelled", trio.current_time())
 
     def abandoned(self) -> None:
         """A bug of ours ended the request: what its attempts hold is given back."""
@@ -365,6 +472,7 @@ class Course:
             if self._primary is not None:
                 self._primary.failed(leg, ErrorCode.INTERNAL.value, trio.current_time())
         self._out.clear()
+        self._close("failed", trio.current_time(), ErrorCode.INTERNAL)
 
     def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
         now = trio.current_time()
@@ -378,6 +486,7 @@ class Course:
         self.desk.counts.ok += 1
         if self.desk.mirroring is not None:
             self._follow(self.desk.mirroring, leg).answered(leg, answer, now)
+        self._close("ok", now)
         backend = backend_info(leg, answer, self.arrived, now, self.attempts, self.generation.number)
         return ok_response(self.request, backend, answer, usage, raw=self.generation.config.debug_raw)
 
@@ -403,6 +512,7 @@ class Course:
     def ended(self, error: CanonicalError) -> None:
         """A failure is counted, and the host's log has what callers do not get to see: who was refused, and why."""
         self.desk.counts.failed(error.code)
+        self._close("failed", trio.current_time(), error.code)
         _log.info(
             "request_failed",
             request_id=self.request.request_id,
@@ -427,7 +537,7 @@ class Course:
         if bounds is not None and bounds.keyed:
             has_room = partial(bounds.key_admits, facts=facts, now=now)
         session = facts.affinity.session if len(pool.keys) > 1 else None
-        return pool.take(leg, session, now, () if self._trail is None else self._trail.used, has_room)
+        return pool.take(leg, session, now, () if self._key_trail is None else self._key_trail.used, has_room)
 
     def _key_answered(self, leg: Leg, now: float) -> None:
         if leg.instance.keys_troubled and leg.key is not None:
@@ -439,7 +549,7 @@ class Course:
         self.desk.keys.failed(key, leg, rule.key, fault.error, leg.started, now)
         if rule.free_retry:
             return False  # nothing was sent with it
-        self._trail = trail = self._trail or Trail()
+        self._key_trail = trail = self._key_trail or KeyTrail()
         trail.failed(name, key, refused=rule.key != "keep")
         open_again = trail.open_again(name, leg.instance, now)
         if open_again:
@@ -469,14 +579,24 @@ class Course:
             leg.key.release(leg)
         if leg.reservation is not None:
             settle_leg(leg, leg.reservation, outcome, fault, now)
-        self.attempts.append(
-            _attempt(
-                backend=leg.instance.name,
-                key_id=None if leg.call.key is None else leg.call.key.id,
-                reason=leg.reason,
-                outcome=outcome,
-                started_ms=max(0.0, (leg.started - self.arrived) * 1000),
-                elapsed_ms=(now - leg.started) * 1000,
-                error_code=code,
-            )
+        attempt = _attempt(
+            backend=leg.instance.name,
+            key_id=None if leg.call.key is None else leg.call.key.id,
+            reason=leg.reason,
+            outcome=outcome,
+            started_ms=max(0.0, (leg.started - self.arrived) * 1000),
+            elapsed_ms=(now - leg.started) * 1000,
+            error_code=code,
         )
+        self.attempts.append(attempt)
+        if self._trail is not None or outcome != "ok":
+            if self._trail is None:
+                self._trail = Trail(sampled=False)
+            self._trail.came_to(leg.plan, attempt, self.desk.decisions.now())
+
+    def _close(self, outcome: Ending, now: float, code: ErrorCode | None = None) -> None:
+        """The request has ended: its decisions are recorded, where they are to be."""
+        if self._trail is not None:
+            request_id, sent = self.request.request_id, len(self.attempts)
+            self.desk.decisions.close(self._trail, request_id, outcome, code, now - self.arrived, sent)
+            self._trail = None

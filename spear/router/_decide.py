@@ -28,6 +28,7 @@ from .policies import POLICIES, Candidate, Change, Choice, Memory
 
 if TYPE_CHECKING:
     from ._registry import Generation
+    from .record import Step
 
 _NAMES_SHOWN: Final = 8
 _NOBODY: Final[frozenset[str]] = frozenset()
@@ -53,6 +54,8 @@ class Plan(NamedTuple):
     """The request asks for what it may not have; no other model class makes that right."""
     recovery: float | None = None
     """Where nobody was left because nobody is well: when to look again, on Trio's clock."""
+    step: Step | None = None
+    """Where it is to be recorded."""
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -99,7 +102,7 @@ def decide(
     found = admit(instances, Case(facts, task, exclude, now, seed, panic), remembered)
     if found.code is not None:
         recovery = _recovery(instances, facts, found, now)
-        error = _error(generation, instances, facts, found, recovery, now)
+        error = _nobody(generation, instances, facts, found, recovery, now)
         return Plan(generation.number, seed, facts, policy, (), found.rejected, error=error, recovery=recovery), None
     candidates, note = found.candidates, ""
     if facts.preferred_backends or facts.preferred_features:
@@ -194,7 +197,7 @@ def _cooled(instances: Sequence[Instance], found: Filtered, now: float) -> float
     return min((each.keys_ready_at(now) for each in cooling), default=inf)
 
 
-def _error(
+def _nobody(
     generation: Generation,
     instances: Sequence[Instance],
     facts: Facts,
@@ -206,12 +209,8 @@ def _error(
         return no_room(generation, instances, facts, found.rejected, now)
     if found.step == "keys" and KEYS_COOLING in found.rejected.values():
         found, recovery = found._replace(code=ErrorCode.RATE_LIMITED), _cooled(instances, found, now)
-    return _nobody(generation, facts, found, None if recovery is None else recovery - now)
-
-
-def _nobody(generation: Generation, facts: Facts, found: Filtered, recovers_in: float | None) -> CanonicalError:
     assert found.code is not None
-    hint = RETRY_HINT_MS if recovers_in is None else ceil(recovers_in * 1000)
+    hint = RETRY_HINT_MS if recovery is None else ceil((recovery - now) * 1000)
     unavailable = found.code in (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.RATE_LIMITED)
     return make_error(
         found.code,

@@ -23,6 +23,7 @@ from ._explain import Explanation, explain
 from ._facts import Facts, facts_of
 from ._failures import Fault
 from ._filter import considered
+from ._hedge import Purses
 from ._instance import Instance
 from ._registry import Generation
 from ._retry import Budget, jitter
@@ -32,6 +33,7 @@ from .health import Trial, Verdict, form_groups
 from .keys import Ring
 from .limits import Book, MeterFactory, local_meter
 from .policies import POLICIES, Change, Memory
+from .record import Decisions
 
 if TYPE_CHECKING:
     from .mirrors import Mirroring
@@ -45,7 +47,8 @@ class Desk:
     by."""
 
     __slots__ = (
-        "_memory", "_rng", "bell", "budget", "counts", "generation", "keys", "limits", "mirroring", "pausing",
+        "_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "keys", "limits", "mirroring",
+        "pausing", "purses",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +65,8 @@ class Desk:
         self._rng = rng or Random()
         self.bell = Bell()
         self.budget = Budget()
+        self.purses = Purses()
+        self.decisions = Decisions(generation.config.decisions)
         self.mirroring: Mirroring | None = None
         """There once a route mirrors."""
         self.pausing = 0
@@ -81,6 +86,8 @@ class Desk:
         form_groups(generation.instances, config.health)
         self.keys.hold(config, generation.instances)
         self.limits.open(config, generation.instances)
+        self.purses.switch((route.match, route.hedge) for route in generation.routes if route.hedge is not None)
+        self.decisions.tune(config.decisions)
         self.bell.ring()
 
     def facts(self, request: RequestEnvelope) -> Facts:
@@ -88,13 +95,28 @@ class Desk:
         facts = facts_of(request)
         return self.limits.degraded(facts, trio.current_time()) if self.limits.degrades else facts
 
-    def decide(self, facts: Facts, now: float, exclude: AbstractSet[str] = _NOBODY, *, panic: bool = False) -> Plan:
-        """Decide for real: the policy remembers it."""
+    def decide(
+        self,
+        facts: Facts,
+        now: float,
+        exclude: AbstractSet[str] = _NOBODY,
+        *,
+        panic: bool = False,
+        sampled: bool | None = None,
+    ) -> Plan:
+        """Decide for real: the policy remembers it, and where it is to be recorded, the plan has its `step`. `sampled`
+        is None for the first decision of a request, whose seed says it."""
         generation = self.generation
         seed = self._rng.getrandbits(64)
         plan, change = decide(
             generation, generation.instances, facts, self._memory, seed, now, exclude=exclude, panic=panic
         )
+        if sampled is None:
+            sampled = seed < self.decisions.below
+        if sampled or plan.error is not None:
+            state = None if change is None else self._memory.get(change.key)
+            step = self.decisions.look(generation, plan, state, now, exclude, panic=panic, sampled=sampled)
+            plan = plan._replace(step=step)
         if change is not None:
             self._memory.apply(change)
         return plan
@@ -135,6 +157,10 @@ class Desk:
         self.counts.retries_denied += not allowed
         return allowed
 
+    def may_hedge(self) -> bool:
+        """Whether an attempt may go out beside one that is still running, by the budget of all."""
+        return self.budget.allows(self.counts.active, self.generation.config.retries)
+
     def settle(self, plan: Plan, fault: Fault) -> None:
         """Let the policy of `plan` know that its choice failed."""
         settle = POLICIES[plan.policy].settle
@@ -152,8 +178,9 @@ class Desk:
         seed = self._rng.getrandbits(64)
         self._rng.setstate(state)
         generation = self.generation
-        plan, _ = decide(generation, generation.instances, self.facts(request), self._memory, seed, trio.current_time())
-        return explain(generation, plan, request.request_id)
+        now = trio.current_time()
+        plan, _ = decide(generation, generation.instances, self.facts(request), self._memory, seed, now)
+        return explain(generation, plan, request.request_id, now)
 
     def observe(self) -> Mapping[str, object]:
         now = trio.current_time()
@@ -161,6 +188,7 @@ class Desk:
             "generation": self.generation.number,
             **self.counts.observe(self.generation.instances, now),
             "keys": self.keys.observe(now),
+            "decisions": self.decisions.observe(),
         }
         if self.limits.budgets:
             observed["budgets"] = self.limits.observe(now)

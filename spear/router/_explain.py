@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Considered:
     """One instance as the decision saw it. `rejected` is the reason, None for a candidate; `rank` counts from 1.
-    `latency_ms` is what such calls have lately taken in the mean, None where nothing is known. `weight` is the one
+    `latency_ms` is what such calls have lately taken in the mean, None where nothing is known. `health` is `ok`,
+    `slow_start`, `breaker_open`, `breaker_half_open` or `ejected`: the worst over all operations. `weight` is the one
     that counted: an external filter may have changed it."""
 
     backend: str
@@ -34,6 +35,7 @@ class Considered:
     score: float | None
     rank: int | None
     latency_ms: float | None
+    health: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,19 @@ class Explanation:
         for each in sorted(self.candidates, key=lambda c: (c.rank is None, c.rank or 0)):
             score = "" if each.score is None else f"{each.score:g}"
             state = "chosen" if each.rank == 1 else each.rejected or "candidate"
-            numbers = map(str, (each.weight, each.priority, each.inflight, each.queued))
-            yield (each.backend, each.kind, each.model, state, score, *numbers)
+            if each.health not in ("ok", each.rejected):
+                state = f"{state}, {each.health}"
+            latency = "" if each.latency_ms is None else f"{each.latency_ms:g}"
+            load = f"{each.inflight}+{each.queued}" if each.queued else str(each.inflight)
+            numbers = (str(each.weight), str(each.priority), load)
+            yield (each.backend, each.kind, each.model, state, score, latency, *numbers)
 
 
-COLUMNS: Final = ("backend", "kind", "model", "state", "score", "weight", "priority", "in flight", "queued")
+COLUMNS: Final = ("backend", "kind", "model", "state", "score", "ms", "weight", "priority", "load")
+"""`ms`: `latency_ms`. `load`: requests running there, and `+` those that wait."""
 
 
-def explain(generation: Generation, plan: Plan, request_id: str) -> Explanation:
+def explain(generation: Generation, plan: Plan, request_id: str, now: float = 0.0) -> Explanation:
     """Copies what the plan refers to, as it is now."""
     facts = plan.facts
     route = find_route(generation.routes, facts)
@@ -99,6 +106,7 @@ def explain(generation: Generation, plan: Plan, request_id: str) -> Explanation:
                 scores.get(each.name),
                 ranks.get(each.name),
                 each.estimate(facts.timing, tau),
+                each.health.state(now),
                 weights.get(each.name, each.weight),
             )
             for each in generation.instances
@@ -122,6 +130,7 @@ def _consider(
     score: float | None,
     rank: int | None,
     estimate: Estimate | None,
+    health: str,
     weight: int,
 ) -> Considered:
     return Considered(
@@ -136,4 +145,5 @@ def _consider(
         score=score,
         rank=rank,
         latency_ms=None if estimate is None else round(estimate.mean * 1000, 3),
+        health=health,
     )

@@ -64,6 +64,9 @@ class Latency:
     def answered(self, seconds: float, now: float) -> None:
         for tau in self._taus:
             self._estimates[tau] = _blend(self._estimates.get(tau), seconds, tau, now)
+        self._keep(seconds)
+
+    def _keep(self, seconds: float) -> None:
         if self._sorted is not None:
             if len(self._recent) == _KEPT:
                 del self._sorted[bisect_left(self._sorted, self._recent[0])]
@@ -84,6 +87,14 @@ class Latency:
             elif elapsed > known.mean:
                 blended = _blend(known, elapsed, tau, now)
                 self._estimates[tau] = blended._replace(peak=max(known.peak, elapsed))
+
+    def outlasted(self, seconds: float, fraction: float) -> None:
+        """It was superseded when it had taken longer than `fraction` of the latest answers: it is counted as one that
+        took that long. Were it not, the percentiles would sink, since the slow ones among those that are hedged are
+        never answered, and more and more would seem late."""
+        known = self.percentile(fraction)
+        if known is not None and seconds >= known:
+            self._keep(seconds)
 
     def estimate(self, tau: float) -> Estimate | None:
         return self._estimates.get(tau)

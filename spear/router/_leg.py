@@ -10,6 +10,7 @@ from spear.ir import RequestEnvelope, Usage
 
 from ._bell import Bell
 from ._decide import Plan
+from ._hedge import Purse
 from ._instance import Instance
 from .health import Trial
 from .keys import KeyState
@@ -25,7 +26,7 @@ class Leg:
     what the backend said so far; `chars`: how much of a stream has passed through."""
 
     __slots__ = (
-        "call", "chars", "deadline", "first_event_at", "instance", "key", "plan", "reason", "ref", "request",
+        "call", "chars", "deadline", "first_event_at", "instance", "key", "plan", "purse", "reason", "ref", "request",
         "reservation", "started", "streamed", "timed", "trial", "usage",
     )  # fmt: skip
 
@@ -53,6 +54,7 @@ class Leg:
         self.usage: Usage | None = None
         self.chars = 0
         self.streamed = False
+        self.purse: Purse | None = None  # that it put something in, or was paid from
 
     def limit(self, deadline: float, upstream: float) -> None:
         """`deadline` is the request's; `upstream` is that of whoever asked, if it is earlier."""

@@ -39,10 +39,16 @@ class Generation:
     by_name: Mapping[str, Instance] = field(init=False)
     filters: Mapping[str, FilterConfig] = field(init=False)
     tasks: Mapping[str, TaskConfig] = field(init=False)
+    hedged: bool = field(init=False)
+    """Whether any route hedges."""
+    continued: bool = field(init=False)
+    """Whether any route continues streams."""
     remembered: Remembered = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {each.name: each for each in self.instances})
+        object.__setattr__(self, "hedged", any(route.hedge is not None for route in self.routes))
+        object.__setattr__(self, "continued", any(route.continued for route in self.routes))
         object.__setattr__(self, "remembered", Remembered(self.instances))
         object.__setattr__(self, "filters", {each.name: each for each in self.config.filters})
         object.__setattr__(self, "tasks", {task.id: task for task in self.config.tasks})

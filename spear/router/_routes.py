@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from spear.config import Config, Mirror, RouteMatch
+from spear.config import Config, Hedge, Mirror, RouteMatch
 from spear.config import Route as RouteConfig
 from spear.ir import Operation
 
@@ -34,6 +34,8 @@ class Route(NamedTuple):
     fallback: tuple[str, ...] = ()
     mirror: Mirror | None = None
     filter: str | None = None
+    hedge: Hedge | None = None
+    continued: bool = False
 
     def policy_for(self, operation: Operation) -> str:
         return self.policy or DEFAULT_POLICY[operation]
@@ -66,5 +68,13 @@ def _resolve(route: RouteConfig, default: str | None) -> Route:
     options = _NO_OPTIONS._replace(**{name: value for name, value in written.items() if value is not None})
     fallback = tuple(name.strip() for name in route.fallback)
     return Route(
-        route.match, route.policy or default, options, route.allow_policies, fallback, route.mirror, route.filter
+        route.match,
+        route.policy or default,
+        options,
+        route.allow_policies,
+        fallback,
+        route.mirror,
+        route.filter,
+        route.hedge,
+        route.continuation is not None,
     )

@@ -92,7 +92,7 @@ MUTANTS = [
         "        self.close(reason)\n        self._clear()\n", "        self.close(reason)\n", invariants.check_messages,
     ),
     Mutant("a turn starts though its asker has gone", "_reply.py", "        if self.task is None:\n            return False\n", "", invariants.check_messages),
-    Mutant("giving up does not reach the turn", "_reply.py", "            self.turn.cancel()\n        else:", "            pass\n        else:", invariants.check_messages),
+    Mutant("giving up does not reach the turn", "_reply.py", "            self.turn.cancel()\n            if self.joined:", "            pass\n            if self.joined:", invariants.check_messages),
     Mutant("one place too many", "_mailbox.py", "elif len(self.queue) >= self.capacity:", "elif len(self.queue) > self.capacity:", invariants.check_messages),
     Mutant("one item too many", "_reply.py", "open_memory_channel[object](buffer)", "open_memory_channel[object](buffer + 1)", invariants.check_messages),
     Mutant("a parked sender that gave up is delivered", "_mailbox.py", "            self.mailbox.unpark(self)\n", "            pass\n", invariants.check_messages),

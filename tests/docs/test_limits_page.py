@@ -14,6 +14,7 @@ from spear.filters import _port, _wasm
 from spear.hostcall import Limits, _limits
 from spear.ir import _json
 from spear.router.limits import _allowance
+from spear.router.record import _log, _reader
 from tests.docs._pages import DOCS, rows, section
 
 LISTED: Final = {
@@ -32,12 +33,13 @@ def defaults() -> Mapping[str, Any]:
         "router": config.router,
         "mirrors": config.mirrors,
         "filters": filters,
+        "decisions": config.decisions,
         "timeouts": Timeouts(),
     }
     found: dict[str, Any] = {f"{name}.{key}": value for name, model in sections.items() for key, value in model}
     guest = Limits()
     found |= {name: getattr(guest, name) for name in guest.__dataclass_fields__}
-    for module in (_limits, egress, _json, _allowance, _port, _wasm):
+    for module in (_limits, egress, _json, _allowance, _port, _wasm, _log, _reader):
         found |= {name: value for name, value in vars(module).items() if name.isupper()}
     return found
 

@@ -18,6 +18,7 @@ RUN = (
     "how-to/blocking.md",
     "how-to/reload.md",
     "how-to/compare-models.md",
+    "how-to/replay.md",
     "how-to/write-a-guest.md",
     "how-to/test-your-program.md",
     "reference/command-line.md",

@@ -147,6 +147,8 @@ def source(tmp_path, fault_server, monkeypatch):
         backend("refused", "http://127.0.0.1:1/canary-path", credentials=["f"]),
         credentials=[{"name": "e", "env": VARIABLE}, {"name": "f", "file": str(tmp_path / "key")}],
         retries={"per_instance": 1},
+        decisions={"path": str(tmp_path / "decisions.jsonl"), "sample": 1.0},
+        tasks=[{"id": "t", "config": {"setting": "what a guest is told"}}],
         health={"enabled": False},  # each fault is to be met, however many came before it,
         keys={"enabled": False},  # and with each key
     )
@@ -159,7 +161,7 @@ def was_sent(server):
     return {f"Bearer {ENV_KEY}", f"Bearer {FILE_KEY}"} <= sent
 
 
-async def test_answers_errors_and_logs(fault_server, source, witness):
+async def test_answers_errors_and_logs(fault_server, source, witness, tmp_path):
     async with spear.open_runtime(source, observer=lambda *both: witness.see(*map(repr, both))) as runtime:
         for does in FAULTS:
             fault_server.script(times=None, **does)
@@ -176,6 +178,7 @@ async def test_answers_errors_and_logs(fault_server, source, witness):
                 except SpearError as error:
                     witness.see_error(error)
         witness.see(runtime.backends(), runtime.capabilities(), runtime.snapshot(), asdict(runtime.snapshot()))
+        witness.see(runtime.decisions())
         witness.see(runtime.explain(chat("x", "by-env")), runtime.explain(chat("x", "nobody")).as_json())
         witness.see(runtime, repr(runtime.config), runtime.config.model_dump(), runtime.config.model_dump_json())
         witness.see(copy.deepcopy(runtime.config), vars(runtime), [vars(each) for each in runtime.config.backends])
@@ -185,6 +188,11 @@ async def test_answers_errors_and_logs(fault_server, source, witness):
             except Exception as error:
                 witness.see_error(error)
     assert was_sent(fault_server)  # else there was nothing to leak
+    log = (tmp_path / "decisions.jsonl").read_bytes()
+    assert log.count(b'"kind":"decision"') > 100
+    assert b"one two three" not in log  # nor what was said
+    assert b"what a guest is told" not in log
+    witness.see(log)
     witness.judge()
 
 

@@ -18,6 +18,7 @@ All are pure: the same candidates, facts, state and seed give the same choice.
 """
 
 from ._cheapest import OUTPUT_GUESS as OUTPUT_GUESS
+from ._cheapest import expected_costs as expected_costs
 from ._memory import Change as Change
 from ._memory import Memory as Memory
 from ._policy import Candidate as Candidate
@@ -25,5 +26,7 @@ from ._policy import Choice as Choice
 from ._policy import Options as Options
 from ._policy import Policy as Policy
 from ._policy import State as State
+from ._priority import Level as Level
 from ._table import POLICIES as POLICIES
 from ._table import WITHIN_LEVEL as WITHIN_LEVEL
+from ._weighted_round_robin import Wheel as Wheel

@@ -23,7 +23,7 @@ _PER: Final = 1_000_000
 def choose(
     candidates: Sequence[Candidate], facts: Facts, state: State, draws: Draws, now: float, options: Options
 ) -> Choice:
-    scores = _costs(candidates, facts)
+    scores = expected_costs(candidates, facts)
     costs = [cost for cost in scores if cost is not None]
     if not costs:
         choice = _peak_ewma.choose(candidates, facts, state, draws, now, options)
@@ -37,7 +37,8 @@ def choose(
     return Choice(equals[inner.position], scores, note=f"{len(equals)} cost the same: peak_ewma", best="lowest")
 
 
-def _costs(candidates: Sequence[Candidate], facts: Facts) -> list[float | None]:
+def expected_costs(candidates: Sequence[Candidate], facts: Facts) -> list[float | None]:
+    """What the request is expected to cost at each; None where it has no price."""
     output = 0
     if facts.operation is Operation.CHAT_COMPLETIONS:
         output = facts.sizes.output_tokens or OUTPUT_GUESS

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from spear.config import Config, HealthConfig, RetryConfig, Route, default_config, load_config
+from spear.config import Config, HealthConfig, Hedge, RetryConfig, Route, default_config, load_config
 from spear.ir import ConfigError, Hosting, Operation, Transport
 from spear.secrets import Secret
 
@@ -247,6 +247,24 @@ def test_health_and_retries(tmp_path: Path) -> None:
     assert default_config().on_exhausted == "wait"
 
 
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("{}", Hedge()),
+        (
+            "{ max_extra_load = 0.1, max_attempts = 3, delay = 'p99.5' }",
+            Hedge(max_extra_load=0.1, max_attempts=3, delay="p99.5"),
+        ),
+        ("{ delay = '80ms' }", Hedge(delay=0.08)),
+        ("{ delay = 1 }", Hedge(delay=1.0)),
+        ("{ delay = ' p95 ' }", Hedge(delay="p95")),
+    ],
+)
+def test_hedges(written: str, expected: Hedge) -> None:
+    config = load_config(tomllib.loads(STUB + f"[[spear.routes]]\nhedge = {written}\n"))
+    assert config.routes[0].hedge == expected
+
+
 def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = FULL.replace("debug_raw = true", "debug_rew = true").replace("weight = 80", 'weight = "much"')
     text = text.replace('level = "debug"', 'level = "loud"').replace('["gpt-us"]', '["gpt-uk"]')
@@ -271,7 +289,6 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         ("[spear.retries]\nbackoff_max_s = 0.1", "2 spear.retries.backoff_max_s: is 0.1; expected at least backoff_s"),
         ("[spear.retries]\nper_instance = 11", "2 spear.retries.per_instance: is 11; expected at most 10"),
         ("[spear.retry]\nper_instance = 1", '1 spear.retry: is not a known key; did you mean "retries"?'),
-        ("[spear.decisions]\npath = 'x'", "1 spear.decisions: is not supported by this version"),
         (STUB + "limits = { rpm = 0 }", "5 spear.backends[0].limits.rpm: is 0; expected at least 1"),
         (STUB + "limits = { rmp = 1 }", '5 spear.backends[0].limits.rmp: is not a known key; did you mean "rpm"?'),
         (
@@ -299,7 +316,9 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
             "spear.budgets[0].match.user: is not a known key; expected one of",
         ),
         (BUDGET + "cost = 1\n" + BUDGET + "cost = 1", "6 spear.budgets[1].name: is the name of spear.budgets[0] already"),
-        (STUB + "[[spear.routes]]\nhedge = {}", "6 spear.routes[0].hedge: is not supported by this version"),
+        ("[spear.decisions]\nfiles = 0", "2 spear.decisions.files: is 0; expected at least 1"),
+        ("[spear.decisions]\nsample = 1.5", "2 spear.decisions.sample: is 1.5; expected at most 1"),
+        ("[spear.decisions]\npath = '/no/such/d'", "2 spear.decisions.path: is no place for a file; expected a file in a"),
         (STUB + "region = 'eu'", "5 spear.backends[0].region: is not supported by this version"),
         (STUB + "credentials = ['a', 'b', 'a']", "5 spear.backends[0].credentials[2]: is there twice"),
         (KEY + "weight = 0", "4 spear.credentials[0].weight: is 0; expected at least 1"),
@@ -376,6 +395,22 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         (STUB + "[[spear.routes]]\npolicy='consistent_hash'\nload_bound=1", "load_bound: is 1; expected more than 1"),
         (STUB + "[[spear.routes]]\npolicy='cheapest'\nload_bound=2", "7 spear.routes[0].load_bound: has a meaning only"),
         (STUB + "[[spear.routes]]\npolicy='priority'\nwithin_level='priority'", "7 spear.routes[0].within_level: is the"),
+        (STUB + "[[spear.routes]]\nhedge = 3", "6 spear.routes[0].hedge: is 3; expected a table"),
+        (STUB + "[[spear.routes]]\nhedge = { dely = 1 }", '6 spear.routes[0].hedge.dely: is not a known key; did you mean "delay"?'),
+        (STUB + "[[spear.routes]]\nhedge = { max_extra_load = 0 }", "6 spear.routes[0].hedge.max_extra_load: is 0; expected more than 0"),
+        (STUB + "[[spear.routes]]\nhedge = { max_extra_load = 1.1 }", "hedge.max_extra_load: is 1.1; expected at most 1"),
+        (STUB + "[[spear.routes]]\nhedge = { max_attempts = 1 }", "6 spear.routes[0].hedge.max_attempts: is 1; expected at least 2"),
+        (STUB + "[[spear.routes]]\nhedge = { max_attempts = 6 }", "6 spear.routes[0].hedge.max_attempts: is 6; expected at most 5"),
+        (STUB + "[[spear.routes]]\nhedge = { delay = 'p100' }", 'hedge.delay: is a string and no percentile; expected a percentile'),
+        (STUB + "[[spear.routes]]\nhedge = { delay = 'p' }", "6 spear.routes[0].hedge.delay: is a string and no percentile"),
+        (STUB + "[[spear.routes]]\nhedge = { delay = '95' }", "6 spear.routes[0].hedge.delay: is a string; expected more than 0"),
+        (STUB + "[[spear.routes]]\nhedge = { delay = 0 }", "6 spear.routes[0].hedge.delay: is 0; expected more than 0"),
+        (STUB + "[[spear.routes]]\nhedge = { delay = true }", "6 spear.routes[0].hedge.delay: is a boolean; expected more than 0"),
+        (STUB + "[[spear.routes]]\nhedge = { delay = [] }", "6 spear.routes[0].hedge.delay: is a list; expected more than 0"),
+        (STUB + "[[spear.routes]]\nhedge = {}\nmatch = { operation = 'image_generation' }", "hedge: does nothing here: image_generation is never"),
+        (STUB + "[[spear.routes]]\nhedge = {}\nmatch = { operation = 'realtime_voice' }", "hedge: does nothing here: realtime_voice is never"),
+        (STUB + "[[spear.routes]]\ncontinuation = 'hope'", "6 spear.routes[0].continuation: is none of the known names"),
+        (STUB + "[[spear.routes]]\ncontinuation = 'prefill'\nmatch = { operation = 'embeddings' }", "only chats are contin"),
         (STUB + "[[spear.routes]]\nfallback = []", "6 spear.routes[0].fallback: is an empty list"),
         (STUB + "model='m'\n[[spear.routes]]\nfallback = ['n']", "7 spear.routes[0].fallback[0]: is not among the models"),
         (STUB + "model='m'\n[[spear.routes]]\nmatch={model_class='n'}", "match.model_class: no backend has this model"),

@@ -14,6 +14,7 @@ from spear.router.limits._allowance import PerSubject, Scope
 from spear.router.limits._book import local_meter
 from spear.router.policies import Memory
 from spear.secrets import Secret
+from tests.spear.router.record_world import decided, desk_of, log_of, verdicts
 from tests.spear.router.world import (
     Script,
     ScriptedKind,
@@ -410,3 +411,21 @@ async def test_a_mirror_draws_on_its_backend_and_on_no_task(autojump_clock: obje
     assert seen["budgets"]["task"]["requests_left"] == {"t": 97}
     assert seen["budgets"]["all"]["tokens_left"] == 1000 - 30 - 7 - 11  # the second failed: as it was reserved
     assert seen["backends"]["b"]["limit:rpm"] < 0.2
+
+
+async def test_decisions_under_limits_are_replayed_bit_for_bit(mock_clock: object) -> None:
+    await trio.lowlevel.checkpoint()
+    budget = Budget(name="b", window=60.0, per="task", requests=3)
+    limited = instance("a", limits=Limits(rpm=2)), instance("b", limits=Limits(tpm=600))
+    desk = desk_of(still_generation(*limited, budgets=(budget,), default_policy="round_robin"))
+    reasons = set()
+    for number in range(8):
+        plan = decided(desk, chat(task_id="t" if number % 2 else "u"), float(number))
+        reasons |= set(plan.rejected.values())
+        if plan.chosen is not None:
+            plan.chosen.bounds.reserve(plan.facts, None, float(number))
+    assert reasons >= {"limit:rpm", "limit:tpm"}
+    found = verdicts(log_of(desk))
+    assert len(found) == 8
+    assert not any(each.differs for each in found)
+    assert any(each.then["retry_after_ms"] for each in found)

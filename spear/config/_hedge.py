@@ -1,0 +1,49 @@
+"""`hedge` and `continuation` of a route: where they do nothing, and what TOML writes otherwise."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from spear.ir import Operation
+
+from ._model import Hedge
+from ._positions import Path
+from ._read import describe
+from ._report import Report
+from ._sections import DURATION_FORM, Table, durations, keys_of, only_known
+
+NEVER_HEDGED: Final = frozenset({Operation.IMAGE_GENERATION, Operation.REALTIME_VOICE})
+"""Operations whose calls cost too much, or hold a session, to be made twice."""
+_PERCENTILE: Final = re.compile(r"p[0-9]{1,2}(\.[0-9]{1,3})?")
+
+
+def check_continuation(report: Report, values: Table, path: Path) -> None:
+    match = values.get("match")
+    operation = match.get("operation") if isinstance(match, dict) else None
+    if "continuation" in values and operation not in {None, Operation.CHAT_COMPLETIONS.value}:
+        report.add((*path, "continuation"), "does nothing here: only chats are continued; take it out")
+
+
+def hedge_of(report: Report, values: Table, path: Path) -> Table:
+    """`values`, those of a route, with the delay of its hedge in seconds or as a percentile."""
+    hedge = values.get("hedge")
+    if not isinstance(hedge, dict):
+        return values
+    at = (*path, "hedge")
+    match = values.get("match")
+    operation = match.get("operation") if isinstance(match, dict) else None
+    if operation in {each.value for each in NEVER_HEDGED}:
+        report.add(at, f"does nothing here: {operation} is never hedged; take it out")
+    hedge = only_known(report, hedge, at, keys_of(Hedge))
+    delay = hedge.get("delay")
+    if isinstance(delay, str) and delay.strip().startswith("p"):
+        if not _PERCENTILE.fullmatch(delay.strip()):
+            form = f'a percentile from "p0" to "p99.999" such as "p95", or {DURATION_FORM}'
+            report.add((*at, "delay"), f"is {describe(delay)} and no percentile; expected {form}")
+            del hedge["delay"]
+        else:
+            hedge["delay"] = delay.strip()
+    else:
+        hedge = durations(report, hedge, at, ("delay",))
+    return {**values, "hedge": hedge}
