@@ -35,7 +35,7 @@ from ._reload import Reloader, ReloadReport, Source
 from ._tree import Backends, Executions, RunGuest
 from ._watch import Look, Watcher, look_now, watched
 from .backends import Kind, canonical_kind, find_kind
-from .config import Config, default_config, load_config
+from .config import Config, RedisConfig, default_config, load_config
 from .config import TaskConfig as Task  # its public name
 from .filters import FilterFunction, Filters
 from .ir import (
@@ -67,7 +67,9 @@ from .router import (
 )
 from .router import invoke as ask_router
 from .router import stream as stream_from_router
+from .router.limits import local_meter
 from .router.probes import has_probes, prober_spec
+from .router.shared import Link, shared_limits_spec
 from .telemetry import ActorCounters, Counters, RequestCounters
 
 if TYPE_CHECKING:
@@ -269,7 +271,9 @@ class Runtime:
         return [] if mirroring is None else [each.model_dump(exclude_none=True) for each in mirroring.records]
 
     def backends(self) -> list[dict[str, Any]]:
-        """Every configured instance with its state: "running", or why it is not usable. No addresses, no keys."""
+        """Every configured instance with its state: "running", or why it is not usable. No addresses; of keys their
+        names and what is known of them."""
+        now = trio.current_time()
         rows = [
             {
                 "name": each.name,
@@ -285,6 +289,7 @@ class Runtime:
                 "queued": each.queued,
                 "state": _state(each),
                 "detail": "",
+                "keys": [] if each.pool is None else each.pool.observe(now),
             }
             for each in self._desk.generation.instances
         ]
@@ -303,6 +308,7 @@ class Runtime:
                 "queued": 0,
                 "state": each.reason,
                 "detail": each.detail,
+                "keys": [],
             }
             for each in self._desk.generation.skipped
         ]
@@ -411,10 +417,16 @@ async def open_runtime(
         seen = look_now(watched(source, loaded))
         loaded = load_config(source)  # again: what changes after the look is seen as a change
     find = _finder(kinds or {})
-    desk = Desk(build_generation(loaded, find_kind=find), rng=Random(seed) if seed is not None else None)
+    link = None if loaded.redis is None else _link(loaded.redis)
+    desk = Desk(
+        build_generation(loaded, find_kind=find),
+        rng=Random(seed) if seed is not None else None,
+        meters=local_meter if link is None else link.meter,
+    )
     await check_records_file(loaded)
     _check_functions(filters or {}, loaded)
     counters = Counters()
+    desk.keys.on_change = partial(_count_key, counters)
     counting = ActorCounters(counters, _actor_label)
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
         async with (
@@ -429,6 +441,8 @@ async def open_runtime(
                 await reloader.start_writer()
             owner = Spec(name="filters", factory=lambda: Filters(desk, filters or {}))
             backends = Spec(name="backends", factory=lambda: Backends(desk, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
+            if loaded.redis is not None and link is not None:
+                await supervisor.start(shared_limits_spec(loaded.redis, link, _counting_leases(counters)))
             try:
                 reloader.start_filters = partial(supervisor.start, owner)
                 if loaded.filters:  # before the router, so that it outlives that
@@ -446,6 +460,27 @@ async def open_runtime(
                 watcher = partial(Watcher, source, lambda: runtime.config, runtime.reload, seen)
                 await supervisor.start(Spec(name="watch", factory=watcher))
             yield runtime
+
+
+def _count_key(counters: Counters, key: str, change: str) -> None:
+    counters.counter("keys_total", "Keys that were cooled, killed and revived.", key=key, change=change).add()
+
+
+def _link(config: RedisConfig) -> Link:
+    need("coredis", "redis")
+    return Link(config)
+
+
+def _counting_leases(counters: Counters) -> Callable[[bool], None]:
+    leasing = counters.gauge("shared_limits_leasing", "1 while limits are leased from Redis, 0 while shares hold.")
+    about = "How often Redis was lost, so that shares held."
+
+    def changed(now: bool) -> None:
+        leasing.set(int(now))
+        counters.counter("shared_limits_lost_total", about).add(0 if now else 1)
+
+    leasing.set(0)
+    return changed
 
 
 @asynccontextmanager
@@ -508,7 +543,8 @@ def _state(instance: Instance) -> str:
     """For people: why it gets nothing or little, else how its actor is."""
     if instance.reason or instance.weight == 0:
         return instance.reason or "drained"
-    health = instance.health.state(trio.current_time())
+    now = trio.current_time()
+    health = instance.keys_reason(now) or instance.health.state(now)
     return instance.status if health == "ok" or instance.status != "running" else health
 
 

@@ -1,6 +1,7 @@
 """The inner nodes of the supervision tree: actors that own other actors.
 
 runtime                    the supervisor that `open_runtime` opens
+├── shared_limits          leases of limits from Redis, where that is configured; stops last
 ├── filters                owns the external filters, where a configuration has any
 ├── backends/instances/…   one actor per configured instance, stopped together
 ├── router                 a turn is a request

@@ -7,16 +7,14 @@ from typing import Final
 
 TOP: Final = frozenset(
     {
-        "hedge", "probe", "limits", "redis", "simulate",
+        "hedge", "probe", "limits", "simulate",
     }
 )  # fmt: skip
 BACKEND: Final = frozenset(
     {
-        "breaker", "outlier", "hedge", "mirror", "key_pool", "key_policy", "slow_start", "group", "quota_group",
-        "region",
+        "breaker", "outlier", "hedge", "mirror", "slow_start", "group", "quota_group", "region",
     }
 )  # fmt: skip
-CREDENTIAL: Final = frozenset({"weight"})
 ROUTE: Final = frozenset(
     {
         "retry", "budget", "limits",

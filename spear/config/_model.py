@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -66,7 +67,10 @@ class Credential(Section):
     source: str
     """`env:NAME` or `file:PATH`: for people, in explanations."""
     value: Secret | None = None
-    quota_group: str | None = None
+    quota_group: Annotated[str, Field(min_length=1)] | None = None
+    """Keys that draw on the same quota cool together."""
+    weight: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """Its share among the keys of a backend."""
     limits: KeyLimits = KeyLimits()
 
 
@@ -276,6 +280,35 @@ class RetryConfig(Section):
     throttle_tokens: Annotated[int, Field(ge=1)] = 10
 
 
+class KeysConfig(Section):
+    """When a key is left out for a while, and how it comes back."""
+
+    enabled: bool = True
+    cool_s: Seconds = 1.0
+    cool_max_s: Seconds = 60.0
+    revive_s: Seconds = 600.0
+
+
+class RedisConfig(Section):
+    """Where limits and budgets are shared with other processes."""
+
+    url: Secret
+    source: str = ""
+    """`env:NAME`, `file:PATH` or `url`: for people."""
+    prefix: Annotated[str, Field(max_length=64)] = "spear:"
+    lease_s: Annotated[float, Field(ge=0.2, le=60)] = 2.0
+    node: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Another name for each process; None = one by chance."""
+    nodes: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """How many processes to reckon with at least, where Redis does not say."""
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The address, and a password in it."""
+        password = urlsplit(self.url.reveal()).password
+        return (self.url, Secret(password), Secret(unquote(password))) if password else (self.url,)
+
+
 class MirrorLimits(Section):
     """What all mirrors together may do, and what is kept of them."""
 
@@ -392,6 +425,8 @@ class Config(Section):
     router: RouterLimits = RouterLimits()
     health: HealthConfig = HealthConfig()
     retries: RetryConfig = RetryConfig()
+    keys: KeysConfig = KeysConfig()
+    redis: RedisConfig | None = None
     mirrors: MirrorLimits = MirrorLimits()
     decisions: DecisionsConfig = DecisionsConfig()
     guests: GuestLimits = GuestLimits()
@@ -405,4 +440,5 @@ class Config(Section):
         keys = (credential.value for credential in self.credentials)
         addresses = (backend.base_url for backend in self.backends)
         urls = (each.url for each in self.filters)
-        return tuple(secret for secret in (*keys, *addresses, *urls) if secret)
+        shared = () if self.redis is None else self.redis.secrets
+        return tuple(secret for secret in (*keys, *addresses, *urls, *shared) if secret)

@@ -28,6 +28,7 @@
     _settle      what an attempt came to, in the quantities of its limits
     record/      decisions recorded, and replayed
     health/      breakers, outlier ejection, slow start: pure state
+    keys/        which of its keys an instance uses; cooling and dead ones
     _bell        rings when somebody may have recovered
     _desk        what outlives the router's actor
     probes/      active probes, and the actor that sends them

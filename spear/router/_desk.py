@@ -30,6 +30,7 @@ from ._retry import Budget, jitter
 from ._routes import taus_of
 from ._succession import Succession
 from .health import Trial, Verdict, form_groups
+from .keys import Ring
 from .limits import Book, MeterFactory, local_meter
 from .policies import POLICIES, Change, Memory
 from .record import Decisions
@@ -46,8 +47,8 @@ class Desk:
     by."""
 
     __slots__ = (
-        "_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "limits", "mirroring", "pausing",
-        "purses", "stirred",
+        "_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "keys", "limits", "mirroring",
+        "pausing", "purses", "stirred",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +56,8 @@ class Desk:
     ) -> None:
         self.generation = generation
         form_groups(generation.instances, generation.config.health)
+        self.keys = Ring()
+        self.keys.hold(generation.config, generation.instances)
         self.limits = Book(meters)
         self.limits.open(generation.config, generation.instances)
         self.counts = Counts()
@@ -83,6 +86,7 @@ class Desk:
         for instance in generation.instances:
             instance.tune(config.health, config.retries, taus)
         form_groups(generation.instances, config.health)
+        self.keys.hold(config, generation.instances)
         self.limits.open(config, generation.instances)
         self.purses.switch((route.match, route.hedge) for route in generation.routes if route.hedge is not None)
         self.decisions.tune(config.decisions)
@@ -188,6 +192,7 @@ class Desk:
         observed: dict[str, object] = {
             "generation": self.generation.number,
             **self.counts.observe(self.generation.instances, now),
+            "keys": self.keys.observe(now),
             "decisions": self.decisions.observe(),
         }
         if self.limits.budgets:

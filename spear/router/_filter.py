@@ -21,7 +21,7 @@ from spear.ir import ErrorCode, Limits
 from ._case import Case, Instances, Reject, keep
 from ._facts import Facts
 from ._instance import Instance
-from ._moment import admission, health, slow_start, untried
+from ._moment import admission, health, keys, slow_start, untried
 
 FILTERED: Final = "filtered"
 FORCED_OTHER: Final = "filtered:forced_other"
@@ -243,6 +243,8 @@ _BEFORE: Final = _LASTING[:-1]
 _SAID: Final = (_Step("filter", _NOBODY, external), _LASTING[-1])
 _NOW: Final = (
     _Step("untried", ErrorCode.BACKEND_UNAVAILABLE, untried),
+    # Before health: while somebody is merely unwell, there is a recovery to wait for.
+    _Step("keys", ErrorCode.CREDENTIALS_EXHAUSTED, keys),
     _Step("health", ErrorCode.BACKEND_UNAVAILABLE, health),
     _Step("admission", ErrorCode.OVERLOADED, admission),
     _Step("slow start", ErrorCode.BACKEND_UNAVAILABLE, slow_start),

@@ -1,4 +1,4 @@
-"""The steps of the filter that depend on the moment: tried already, unwell, full, just recovered."""
+"""The steps of the filter that depend on the moment: tried already, no key, unwell, full, just recovered."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ def untried(left: Instances, case: Case, rejected: Reject) -> Instances:
     if not case.tried:
         return left
     return keep(left, rejected, lambda each: "already_tried" if each.name in case.tried else None)
+
+
+def keys(left: Instances, case: Case, rejected: Reject) -> Instances:
+    for each in left:
+        if each.keys_troubled:
+            return keep(left, rejected, lambda each: each.keys_reason(case.now))
+    return left
 
 
 def health(left: Instances, case: Case, rejected: Reject) -> Instances:

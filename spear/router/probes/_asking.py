@@ -44,14 +44,16 @@ async def ask(instance: Instance, operation: Operation, probe: Probe, jitter: fl
 
 
 async def _send(instance: Instance, ref: Ref[BackendMessage], operation: Operation, probe: Probe) -> Outcome:
-    timeouts = instance.config.timeouts
-    deadline = trio.current_time() + probe.timeout
+    now, timeouts = trio.current_time(), instance.config.timeouts
+    if instance.keys_reason(now) is not None:  # without a key its answer would say nothing
+        return Outcome("neutral")
+    deadline = now + probe.timeout
     call = Call(
         deadline=deadline,
         connect=timeouts.connect,
         first_event=probe.timeout,
         idle=timeouts.idle,
-        key=instance.key(),
+        key=instance.spare_key(now),
     )
     message = Invoke(question(operation, instance.own_model), call)
     turn = object()

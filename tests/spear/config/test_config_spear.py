@@ -82,6 +82,7 @@ module_cache = false
 level = "debug"
 format = "json"
 """
+KEY = "[[spear.credentials]]\nname = 'k'\nenv = 'K'\n"
 BUDGET = "[[spear.budgets]]\nname = 'b'\nwindow = '1h'\n"
 STUB = '[[spear.backends]]\nname = "s"\nkind = "stub"\nhosting = "local"\n'
 
@@ -339,7 +340,12 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         (STUB + "[[spear.routes]]\nmax_attempts = 0", "6 spear.routes[0].max_attempts: is 0; expected at least 1"),
         (STUB + "[[spear.routes]]\nmax_attempts = 11", "6 spear.routes[0].max_attempts: is 11; expected at most 10"),
         (STUB + "region = 'eu'", "5 spear.backends[0].region: is not supported by this version"),
-        (STUB + "credentials = ['a', 'b']", "key pools are not supported by this version"),
+        (STUB + "credentials = ['a', 'b', 'a']", "5 spear.backends[0].credentials[2]: is there twice"),
+        (KEY + "weight = 0", "4 spear.credentials[0].weight: is 0; expected at least 1"),
+        (KEY + "quota_group = ''", "4 spear.credentials[0].quota_group: is empty"),
+        ("[spear.keys]\nrevive_s = 0", "2 spear.keys.revive_s: is 0; expected more than 0"),
+        ("[spear.keys]\ncool_max_s = 0.5", "2 spear.keys.cool_max_s: is 0.5; expected at least cool_s, which is 1"),
+        ("[spear.keys]\nrevive = 3", '2 spear.keys.revive: is not a known key; did you mean "revive_s"?'),
         ("[spear]\ndefault_policy = 'weighted_randm'", 'is no policy; did you mean "weighted_random"?'),
         (STUB + "[[spear.routes]]\npolicy = 'x'", "6 spear.routes[0].policy: is no policy; expected one of"),
         (STUB + "[[spear.routes]]\npolicy = 5", "spear.routes[0].policy: is 5; expected a string"),
