@@ -98,6 +98,7 @@ class Course:
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
+        desk.counts.requests += 1  # first: whatever becomes of it is counted, too
         self.desk = desk
         self.generation = generation = desk.generation
         self.request = request
@@ -129,7 +130,6 @@ class Course:
         self._upstream = upstream
         self._primary: Primary | None = None  # for who compares a mirrored request, once it is known whether it is one
         self._verdicts: dict[str, Verdict] = {}  # by external filter
-        desk.counts.requests += 1
 
     # --- forward ----------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class Course:
         if self.generation.filters and (question := self._unasked()) is not None:
             return question
         free, self._free = self._free, None
-        if free is not None and free.ref.status == "running" and self._well(free.instance, now):
+        if free is not None and free.ref.status == "running" and self._well(free, now):
             self.desk.counts.connect_retries += 1
             return self._leg(free.plan, free.instance, free.ref, "connect_retry", now)
         if self._left == 0:
@@ -169,8 +169,14 @@ class Course:
     def _op(self) -> Operation:
         return self.request.operation
 
-    def _well(self, instance: Instance, now: float) -> bool:
-        return instance.health.reason(self._op, now) is None and instance.keys_reason(now) is None
+    def _well(self, leg: Leg, now: float) -> bool:
+        """Whether its instance may be sent the same again. What it had reserved may be somebody else's by now."""
+        instance = leg.instance
+        return (
+            instance.health.reason(self._op, now) is None
+            and instance.keys_reason(now) is None
+            and instance.limited(leg.plan.facts, now) is None
+        )
 
     def _closed(self, now: float) -> AbstractSet[str]:
         """Those that were tried. One that refused a key, and has another one ready, is as good as any other."""
