@@ -36,7 +36,7 @@ from ._verdict import Verdict
 
 _CHARS_PER_TOKEN: Final = 4
 _MOST: Final = 1 << 53
-"""Of the tokens of an output, of an image's pixels. More is as good as no bound, and arithmetic with it can overflow."""
+"""Of an output's tokens, of an image's pixels. More is as good as no bound, and arithmetic with it can overflow."""
 _NAME_CHARS: Final = 128
 """Of a task or an execution, as far as it is kept. No configured task has a longer id."""
 _DIGITS: Final = 15

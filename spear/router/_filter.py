@@ -120,8 +120,9 @@ def _lasting(
 
 
 def _names_little(facts: Facts) -> bool:
+    own = facts.model, facts.backend or ""
     lists: tuple[Sequence[str], ...] = (
-        facts.allowlist, facts.denylist, facts.ops, facts.features, facts.transports, (facts.model, facts.backend or ""),
+        own, facts.allowlist, facts.denylist, facts.ops, facts.features, facts.transports,
     )  # fmt: skip
     return sum(map(len, lists)) <= _MOST_NAMES and sum(len(name) for names in lists for name in names) <= _MOST_CHARS
 

@@ -1,4 +1,4 @@
-"""Sizes that nobody would write, of callers and of backends: neither an error of ours, nor everybody's memory or time."""
+"""Sizes that nobody would write, of callers and of backends: no error of ours, no memory, no time."""
 
 from __future__ import annotations
 
@@ -130,6 +130,7 @@ async def test_the_free_retry_takes_nothing_that_somebody_else_has_taken_meanwhi
     assert leg is not None
     refused = Fault(make_error(ErrorCode.BACKEND_UNAVAILABLE, "refused"), Failure.CONNECT)
     assert course.failed(leg, refused)
+    await trio.lowlevel.checkpoint()
     _, other = sent(desk)
     assert other is not None, "there was room for one"
     assert course.next() is None, "but not for two"
