@@ -171,3 +171,12 @@ async def test_the_router_shows_what_was_recorded():
     async with world(instance("a"), decisions=DecisionsConfig(sample=1.0)) as found:
         await invoke(found.router, chat())
         assert found.counts()["decisions"]["recorded"] == 1
+
+
+def test_however_often_it_is_reloaded_without_a_file_nothing_piles_up():
+    decisions = Decisions(DecisionsConfig())
+    for number in range(100):
+        decisions.tune(DecisionsConfig(sample=number / 100))
+    assert len(decisions._queue) <= 1
+    assert decisions.take(1000) == []
+    assert decisions.writing.sample == 0.99
