@@ -68,6 +68,7 @@ from .router import (
 from .router import invoke as ask_router
 from .router import stream as stream_from_router
 from .router.limits import local_meter
+from .router.probes import has_probes, prober_spec
 from .router.shared import Link, shared_limits_spec
 from .telemetry import ActorCounters, Counters, RequestCounters
 
@@ -387,7 +388,8 @@ async def open_runtime(
     """Start everything that `config` names; when the block is left, all of it has gone.
 
     Left normally, what is in flight may finish for up to ten seconds; left by an error or a cancellation, it is
-    cancelled. Installs no signal handlers, touches no global state, and opens no connection before the first request.
+    cancelled. Installs no signal handlers, touches no global state, and opens no connection before the first request
+    or probe.
 
     Args:
         config: a `Config`, the path of a TOML file, or a mapping of the same shape; None = one embedded stub.
@@ -451,6 +453,9 @@ async def open_runtime(
             runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
             reloader.mirrors = MirrorsNode(desk, supervisor, counters)
             await reloader.mirrors.prepare(loaded)
+            reloader.start_probes = partial(_start_probes, desk, supervisor, counters, [])
+            if has_probes(loaded):
+                await reloader.start_probes()
             if watch and isinstance(source, Path):
                 watcher = partial(Watcher, source, lambda: runtime.config, runtime.reload, seen)
                 await supervisor.start(Spec(name="watch", factory=watcher))
@@ -492,6 +497,12 @@ async def _start_writer(desk: Desk, supervisor: Supervisor, started: list[Ref[Ne
     if not started:
         spec: Spec[Never] = Spec(name="decisions", factory=partial(DecisionWriter, desk.decisions))
         started.append(await supervisor.start(spec))
+
+
+async def _start_probes(desk: Desk, supervisor: Supervisor, counters: Counters, started: list[Ref[Never]]) -> None:
+    """With the first configuration that has somebody probed; from then on it follows the desk's by itself."""
+    if not started:
+        started.append(await supervisor.start(prober_spec(desk, counters)))
 
 
 def _check_functions(filters: Mapping[str, FilterFunction], config: Config) -> None:

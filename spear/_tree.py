@@ -6,6 +6,7 @@ runtime                    the supervisor that `open_runtime` opens
 ├── backends/instances/…   one actor per configured instance, stopped together
 ├── router                 a turn is a request
 ├── mirrors                a turn is a mirrored request; started once a route mirrors
+├── probes                 asks backends that are to be probed; started with the first of them
 ├── watch                  polls the configuration's files, where that was asked for
 └── executions/guests/…    one actor per running guest; started with the first guest, so that without guests
                            the WebAssembly engine is never loaded

@@ -12,13 +12,12 @@ TOP: Final = frozenset(
 )  # fmt: skip
 BACKEND: Final = frozenset(
     {
-        "breaker", "outlier", "probe", "hedge", "mirror", "slow_start", "group",
-        "quota_group", "region",
+        "breaker", "outlier", "hedge", "mirror", "slow_start", "group", "quota_group", "region",
     }
 )  # fmt: skip
 ROUTE: Final = frozenset(
     {
-        "on_exhausted", "max_attempts", "retry", "budget", "limits",
+        "retry", "budget", "limits",
     }
 )  # fmt: skip
 TASK: Final = frozenset({"limits", "policy"})

@@ -41,6 +41,8 @@ class Origin(Section):
 
 Seconds = Annotated[float, Field(gt=0)]
 PolicyName = str
+OnExhausted = Literal["wait", "panic", "fail"]
+MaxAttempts = Annotated[int, Field(ge=1, le=10)]
 
 
 _Rate = Annotated[int, Field(ge=1)] | None
@@ -83,6 +85,13 @@ class Timeouts(Section):
     total: Seconds = 600.0
 
 
+class Probe(Section):
+    """A small request of the router's own, where callers' requests do not show how the instance is."""
+
+    every: Annotated[float, Field(ge=0.1)] = 30.0
+    timeout: Seconds = 5.0
+
+
 class Price(Section):
     """Per million tokens, in the host's currency."""
 
@@ -111,6 +120,7 @@ class InstanceConfig(Section):
     allow_plaintext: bool = False
     stream_usage: bool = True
     region: str | None = None
+    probe: Probe | None = None
     options: dict[str, Json] = {}
     """What only this kind knows; the kind validates it."""
     origin: Origin = Origin()
@@ -205,6 +215,10 @@ class Route(Section):
     """For `consistent_hash`: what keeps requests together, the first of these that a request has."""
     load_bound: Annotated[float, Field(gt=1, le=100)] | None = None
     """For `consistent_hash`: how many times its share of what is running an instance may have."""
+    on_exhausted: OnExhausted | None = None
+    """None = the host's."""
+    max_attempts: MaxAttempts | None = None
+    """None = the host's."""
     hedge: Hedge | None = None
     continuation: Literal["prefill"] | None = None
     """For chat streams that break off after they have begun."""
@@ -218,7 +232,7 @@ class RouterLimits(Section):
     max_requests: Annotated[int, Field(ge=1)] = 8192
     """Requests in flight in all; more wait in the mailbox (`max_waiting`), then are `overloaded`."""
     max_waiting: Annotated[int, Field(ge=0)] = 1024
-    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    max_attempts: MaxAttempts = 3
     default_timeout_s: Seconds = 600.0
     max_inflight: Annotated[int, Field(ge=1)] = 64
     """Of an instance whose own limits do not say."""
@@ -395,7 +409,7 @@ class Config(Section):
 
     layout: Literal["spear", "spearlet"] = "spear"
     default_policy: PolicyName | None = None
-    on_exhausted: Literal["wait", "panic", "fail"] = "wait"
+    on_exhausted: OnExhausted = "wait"
     """What becomes of a request for which nobody is well."""
     debug_raw: bool = False
     """Keep the backend's own JSON in `response.raw`."""

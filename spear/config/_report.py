@@ -30,6 +30,10 @@ class Report:
         self._problems: list[Problem] = []
         self._warnings: list[Problem] = []
 
+    def anew(self) -> Report:
+        """An empty one of the same source."""
+        return Report(self.file, self._lines)
+
     def add(self, path: Path, message: str) -> None:
         self._problems.append(self._at(path, message))
 

@@ -25,6 +25,7 @@ from ._model import (
     Mirror,
     MirrorLimits,
     Price,
+    Probe,
     RetryConfig,
     Route,
     RouteMatch,
@@ -203,7 +204,7 @@ def _backend(report: Report, values: Table, path: Path) -> InstanceConfig | None
     if url is not None:
         url = checked_url(report, url, (*path, "base_url"))
     _name(report, values, path)
-    for key, model in (("limits", Limits), ("price", Price), ("timeouts", Timeouts)):
+    for key, model in (("limits", Limits), ("price", Price), ("timeouts", Timeouts), ("probe", Probe)):
         if isinstance(values.get(key), dict):
             values[key] = only_known(report, values[key], (*path, key), keys_of(model))
     if isinstance(values.get("timeouts"), dict):
@@ -211,6 +212,8 @@ def _backend(report: Report, values: Table, path: Path) -> InstanceConfig | None
         if clocks.get("first_event") == "auto":
             del clocks["first_event"]
         values["timeouts"] = durations(report, clocks, (*path, "timeouts"), _DURATIONS)
+    if isinstance(values.get("probe"), dict):
+        values["probe"] = durations(report, values["probe"], (*path, "probe"), ("every", "timeout"))
     for key in ("ops", "transports", "credentials"):
         _not_empty(report, values, path, key)
     _each_once(report, values, path, "credentials")

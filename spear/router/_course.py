@@ -110,6 +110,8 @@ class Course:
         self._asked = [self._facts]  # of the class that is asked for, then of the fallback classes
         self._classes: Iterator[str] | None = None  # of the route's fallback, once it is needed
         self._left = limits.max_attempts
+        if generation.routed_attempts:
+            self._left = find_route(generation.routes, self._facts).max_attempts or self._left
         self._tried: dict[str, Instance] = {}
         self._key_trail: KeyTrail | None = None  # once an attempt with a key has failed
         self._again = Again(generation.config.retries)
@@ -268,11 +270,12 @@ class Course:
         assert first.error is not None
         assert first.recovery is not None
         self._nobody, self._hint_ms = first.error, first.error.retry_after_ms
-        if config.on_exhausted == "panic":
+        on_exhausted = find_route(self.generation.routes, self._asked[0]).on_exhausted or config.on_exhausted
+        if on_exhausted == "panic":
             plan = self._ask(first.facts, now, self._closed(now) | spent, panic=True)
             self.desk.counts.panics += plan.chosen is not None
             return None if plan.chosen is None else self._send(plan, "panic", now)
-        if config.on_exhausted == "fail":
+        if on_exhausted == "fail":
             return None
         if self._give_up is None:
             self._give_up = now + config.health.max_wait_s

@@ -48,7 +48,7 @@ class Desk:
 
     __slots__ = (
         "_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "keys", "limits", "mirroring",
-        "pausing", "purses",
+        "pausing", "purses", "stirred",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +64,8 @@ class Desk:
         self._memory = Memory()
         self._rng = rng or Random()
         self.bell = Bell()
+        self.stirred = Bell()
+        """Rings for active probes: a breaker is not closed, or another configuration holds."""
         self.budget = Budget()
         self.purses = Purses()
         self.decisions = Decisions(generation.config.decisions)
@@ -89,6 +91,7 @@ class Desk:
         self.purses.switch((route.match, route.hedge) for route in generation.routes if route.hedge is not None)
         self.decisions.tune(config.decisions)
         self.bell.ring()
+        self.stirred.ring()
 
     def facts(self, request: RequestEnvelope) -> Facts:
         """Of the class that the budgets leave to it."""
@@ -149,6 +152,8 @@ class Desk:
         plan.chosen.health.settle(trial, verdict, now, jitter_of(plan) if verdict == "failed" else 1.0)
         if trial.probe:
             self.bell.ring()
+        if not trial.breaker.closed:
+            self.stirred.ring()
 
     def may_repeat(self, instance: Instance) -> bool:
         """Whether a request may be sent to `instance` once more, by its throttle and the budget of all."""

@@ -92,7 +92,8 @@ class Instance:
         self.throttle = Throttle(retries)
 
     def adjust(self, config: InstanceConfig) -> None:
-        """Take over what only the router reads: weight, priority, price, rates. All else in `config` is as it was."""
+        """Take over what only the router reads: weight, priority, price, rates, probe. All else in `config` is as it
+        was."""
         self.config = config
         self.capabilities = self.capabilities.model_copy(update={"limits": config.limits})
         self.weight = config.weight
