@@ -46,7 +46,7 @@ kind = "openai_chat"
 hosting = "local"
 base_url = "http://replica.example/v1"
 model = "chat"
-limits = { max_inflight = 32, max_queue = 16 }
+limits = { max_inflight = 32, max_queue = 16, rpm = 3_000, tpm = 3_000_000 }
 """
 HEDGED = """
 [[simulate.compare]]
@@ -75,7 +75,7 @@ def speed(count: int) -> list[Row]:
     rows = []
     for name, reach in REACH.items():
         value = sorted(figures[name])[count // 2]
-        what = f"100 backends, breakers, bulkheads, {'hedging' if name == 'hedged' else 'no hedging'}"
+        what = f"100 backends, breakers, bulkheads, rpm and tpm, {'hedging' if name == 'hedged' else 'no hedging'}"
         rows.append(Row(what, value, "requests/s", f"{reach} requests/s, inverse", reach / value, 1.0))
     return rows
 
