@@ -108,6 +108,8 @@ class ModelledBackend:
         self._start = clock.now
         self._weather: Weather = weather(behaviour, 0.0)
         self._buckets: dict[str, Bucket] = {}
+        accounts = behaviour.rate_limit.accounts if behaviour.rate_limit else ()
+        self._account = {key: f"account {number}" for number, keys in enumerate(accounts) for key in keys}
         self._places = None if behaviour.concurrency is None else trio.Semaphore(behaviour.concurrency)
         self._waiting = 0
 
@@ -194,7 +196,7 @@ class ModelledBackend:
                 self.time_out("hang", "first_event")
 
     async def _limited(self, limit: RateLimit, key: str, now: float, factor: float) -> None:
-        name = key if limit.by == "key" else ""
+        name = self._account.get(key, key) if limit.by == "key" else ""
         bucket = self._buckets.get(name) or self._buckets.setdefault(name, Bucket(limit, now))
         wait = bucket.take(now, factor)
         if not wait:
