@@ -15,8 +15,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks._measure import Row, arguments, pin_to_one_core, report, rounds
 from spear.simulate import parse_scenario, run_variant
 from spear.telemetry import configure_logging
+from tests.system.test_simulation_holds import LIMITED, OUT
+from tests.system.test_simulation_holds import SCENARIO as PLAIN
 from tests.system.test_simulation_holds import scenario as twin_scenario
-from tests.system.twin import run_twin
+from tests.system.twin import Twin, run_twin
 
 REQUESTS = 10_000
 SCENARIO = """
@@ -82,15 +84,22 @@ def speed(count: int) -> list[Row]:
 
 def twins() -> list[Row]:
     rows = []
-    for variant in twin_scenario().variants:
-        twin = run_twin(twin_scenario(), variant.name)
-        for name in ("p50", "p95", "mean"):
-            value = twin.real["latency"][name] * 1000
-            rows.append(Row(f"real servers, {variant.name}, {name}", value, "ms", "simulated", twin.ratio(name)))
-        rows.append(Row(f"real servers, {variant.name}, largest gap of a share", 100 * twin.share_gap(), "%"))
-        simulated, real = twin.extra()
-        rows.append(Row(f"real servers, {variant.name}, extra load", 100 * real, "%"))
-        rows.append(Row(f"simulated, {variant.name}, extra load", 100 * simulated, "%"))
+    for what, text in (("", PLAIN), ("429, ", LIMITED), ("outage, ", OUT)):
+        scenario = twin_scenario(text)
+        for variant in scenario.variants:
+            rows += _twin(run_twin(scenario, variant.name), f"{what}{variant.name}")
+    return rows
+
+
+def _twin(twin: Twin, what: str) -> list[Row]:
+    rows = []
+    for name in ("p50", "p95", "mean"):
+        value = twin.real["latency"][name] * 1000
+        rows.append(Row(f"real servers, {what}, {name}", value, "ms", "simulated", twin.ratio(name)))
+    rows.append(Row(f"real servers, {what}, largest gap of a share", 100 * twin.share_gap(), "%"))
+    simulated, real = twin.extra()
+    rows.append(Row(f"real servers, {what}, extra load", 100 * real, "%"))
+    rows.append(Row(f"simulated, {what}, extra load", 100 * simulated, "%"))
     return rows
 
 
