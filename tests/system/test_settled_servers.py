@@ -114,7 +114,7 @@ def limited(*servers: FaultServer, route: dict[str, Any] | None = None, **more: 
 
 
 @pytest.fixture(autouse=True)
-def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SETTLED_KEY", KEY)
 
 
