@@ -64,8 +64,8 @@ class Course:
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_over", "_plan", "_primary", "_rest", "_retried", "_sampled", "_trail", "_tried", "_upstream", "_verdicts", "arrived",
-        "attempts", "deadline", "desk", "generation", "request",
+        "_over", "_plan", "_primary", "_rest", "_retried", "_sampled", "_trail", "_tried", "_upstream", "_verdicts",
+        "arrived", "attempts", "deadline", "desk", "generation", "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
