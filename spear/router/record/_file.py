@@ -74,8 +74,6 @@ class RotatingFile:
             self.close()
         fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):  # a pipe would hold the writer, and a device be renamed
-                raise OSError(errno.EINVAL, "is no regular file")
             self._claim(fd)
             self._size = os.fstat(fd).st_size
             if self._size and os.pread(fd, 1, self._size - 1) != b"\n":
@@ -86,6 +84,8 @@ class RotatingFile:
         self._fd = fd
 
     def _claim(self, fd: int) -> None:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):  # a pipe would hold the writer, and a device be renamed
+            raise OSError(errno.EINVAL, "is no regular file")
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
