@@ -27,6 +27,7 @@ _MOST_BACKENDS: Final = 8
 _STYLE: Final = {
     "font.size": 9.0,
     "axes.titlesize": 10.0,
+    "text.parse_math": False,  # titles and names are anybody's
     "axes.grid": True,
     "grid.alpha": 0.3,
     "axes.spines.top": False,

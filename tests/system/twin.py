@@ -17,7 +17,6 @@ from spear.simulate._tally import Tally
 from spear.simulate._traffic import arrivals
 from tests.system.twin_server import TwinServer
 
-
 _BEAT_S = 0.01
 _STALL_S = 0.1
 _TRIES = 4
