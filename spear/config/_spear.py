@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path as FilePath
 from typing import Any, Final
 
 from spear.ir import Limits
@@ -149,9 +150,18 @@ def _decisions(report: Report, top: Table, document: Document) -> DecisionsConfi
     if section is None or section.path is None:
         return section
     path = (document.folder / section.path).absolute()
-    if "\0" in section.path or path.is_dir() or not path.parent.is_dir():
+    if not _takes_a_file(path):
         report.add(("spear", "decisions", "path"), "is no place for a file; expected a file in a folder that exists")
     return section.model_copy(update={"path": str(path)})
+
+
+def _takes_a_file(path: FilePath) -> bool:
+    """Whether a file may stand there: one that does, or nothing in a folder. A pipe or a device is not one that could
+    be rotated."""
+    try:
+        return path.is_file() or (path.parent.is_dir() and not path.exists())
+    except (OSError, ValueError):  # too long, not to be entered, or with a NUL
+        return False
 
 
 def _check_order(report: Report, section: object, path: Path, low: str, high: str) -> None:

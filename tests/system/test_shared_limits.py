@@ -229,6 +229,7 @@ async def test_a_connection_that_is_closed_under_it_is_no_crash(redis_server):
     for kind in (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream):
 
         async def work(_, kind=kind):
+            await trio.lowlevel.checkpoint()
             raise kind
 
         assert kind.__name__ in await actor._session(work)

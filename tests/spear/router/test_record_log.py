@@ -176,7 +176,7 @@ async def test_the_router_shows_what_was_recorded():
 def test_however_often_it_is_reloaded_without_a_file_nothing_piles_up():
     decisions = Decisions(DecisionsConfig())
     for number in range(100):
-        decisions.tune(DecisionsConfig(files=number + 1))
+        decisions.tune(DecisionsConfig(sample=number / 100))
     assert len(decisions._queue) <= 1
     assert decisions.take(1000) == []
-    assert decisions.writing.files == 100
+    assert decisions.writing.sample == pytest.approx(0.99)
