@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path as FilePath
 from typing import Any, Final
@@ -162,7 +163,8 @@ def _decisions(report: Report, top: Table, document: Document) -> DecisionsConfi
 
 
 def _place_for_a_file(path: FilePath) -> bool:
-    return not path.is_dir() and path.parent.is_dir()
+    # Not `Path.is_dir`, which raises where a name is too long.
+    return not os.path.isdir(path) and os.path.isdir(path.parent)
 
 
 def _check_files(report: Report, mirrors: MirrorLimits | None, decisions: DecisionsConfig | None) -> None:
