@@ -131,7 +131,8 @@ def _tidy(report: Report, model: type[Section], values: Table, path: KeyPath) ->
             value = {_SHORT[inner]: value}
         if inner is Distribution and key == "latency":
             value = durations(report, value, at, MEASURES, zero=True)
-        values[key] = _tidy(report, inner, value, at)
+        if isinstance(value, dict):  # else the model says what it should be
+            values[key] = _tidy(report, inner, value, at)
     return values
 
 
