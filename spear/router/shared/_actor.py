@@ -104,7 +104,7 @@ class SharedLimits(Actor[Never]):
                 await work(client.register_script(SCRIPT))  # type: ignore[misc]
         except* (RedisError, OSError, trio.TooSlowError, BadAnswer, ValueError) as group:
             problems += _leaves(group)
-        return self._redact(", ".join(sorted({f"{type(each).__name__}: {each}" for each in problems}))[:300])
+        return self._redact(", ".join(sorted({f"{type(each).__name__}: {each}".rstrip(": ") for each in problems}))[:300])
 
     async def _go_on(self, script: Script[str]) -> None:
         while True:
