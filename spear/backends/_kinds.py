@@ -22,6 +22,7 @@ from spear.ir import ErrorCode, RoutingError, make_error
 from ._protocol import Kind
 
 GROUP: Final = "spear.backends"
+_SHOWN: Final = 64
 BUILD_OPTION: Final = "SPEAR_BACKENDS"
 
 
@@ -72,7 +73,7 @@ def find_kind(name: str) -> Kind:
     known = [kind.name for kind in known_kinds() if kind.available]
     near = difflib.get_close_matches(name[:64], (*_ALIASES, *known), n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise _not_enabled(f"kind {name!r} is unknown; {hint}known here: {', '.join(known)}")
+    raise _not_enabled(f"kind {name[:_SHOWN]!r} is unknown; {hint}known here: {', '.join(known)}")
 
 
 def known_kinds() -> tuple[KnownKind, ...]:

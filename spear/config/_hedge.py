@@ -22,9 +22,7 @@ _PERCENTILE_FORM: Final = 'a percentile from "p0" to "p99.999" such as "p95"'
 
 
 def check_continuation(report: Report, values: Table, path: Path) -> None:
-    match = values.get("match")
-    operation = match.get("operation") if isinstance(match, dict) else None
-    if "continuation" in values and operation not in {None, Operation.CHAT_COMPLETIONS.value}:
+    if "continuation" in values and _operation(values) not in (None, Operation.CHAT_COMPLETIONS.value):
         report.add((*path, "continuation"), "does nothing here: only chats are continued; take it out")
 
 
@@ -34,8 +32,7 @@ def hedge_of(report: Report, values: Table, path: Path) -> Table:
     if not isinstance(hedge, dict):
         return values
     at = (*path, "hedge")
-    match = values.get("match")
-    operation = match.get("operation") if isinstance(match, dict) else None
+    operation = _operation(values)
     if operation in {each.value for each in NEVER_HEDGED}:
         report.add(at, f"does nothing here: {operation} is never hedged; take it out")
     hedge = only_known(report, hedge, at, keys_of(Hedge))
@@ -65,3 +62,10 @@ def check_hedges(report: Report, routes: Iterable[Route | None], router: RouterL
             where = "this route" if route.max_attempts else "[spear.router]"
             message = f"does nothing here: {where} allows one attempt; make max_attempts 2 or more"
             report.add(("spear", "routes", index, "hedge"), message)
+
+
+def _operation(values: Table) -> str | None:
+    """What a route matches; what is no text there is the model's to complain of."""
+    match = values.get("match")
+    operation = match.get("operation") if isinstance(match, dict) else None
+    return operation if isinstance(operation, str) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path as FilePath
 from typing import Any, Final
@@ -145,7 +144,7 @@ def _mirrors(report: Report, top: Table, document: Document) -> Any:
             values = {key: value for key, value in values.items() if key != "path"}
         else:
             found = (document.folder / name).absolute()
-            if not _place_for_a_file(found):
+            if not _takes_a_file(found):
                 report.add((*path, "path"), _NO_PLACE)
             values = {**values, "path": str(found)}
     return _limits(report, MirrorLimits, {**top, "mirrors": values}, "mirrors", ("timeout_s",))
@@ -157,14 +156,18 @@ def _decisions(report: Report, top: Table, document: Document) -> DecisionsConfi
     if section is None or section.path is None:
         return section
     path = (document.folder / section.path).absolute()
-    if "\0" in section.path or not _place_for_a_file(path):
+    if not _takes_a_file(path):
         report.add(("spear", "decisions", "path"), _NO_PLACE)
     return section.model_copy(update={"path": str(path)})
 
 
-def _place_for_a_file(path: FilePath) -> bool:
-    # Not `Path.is_dir`, which raises where a name is too long.
-    return not os.path.isdir(path) and os.path.isdir(path.parent)
+def _takes_a_file(path: FilePath) -> bool:
+    """Whether a file may stand there: one that does, or nothing in a folder. A pipe or a device is not one that could
+    be rotated."""
+    try:
+        return path.is_file() or (path.parent.is_dir() and not path.exists())
+    except (OSError, ValueError):  # too long, not to be entered, or with a NUL
+        return False
 
 
 def _check_files(report: Report, mirrors: MirrorLimits | None, decisions: DecisionsConfig | None) -> None:

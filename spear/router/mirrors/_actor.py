@@ -41,6 +41,7 @@ _log = get_logger("spear.mirrors")
 _AHEAD: Final = 8
 _END_S: Final = 1.0
 """How long a backend may take to close a stream that is complete."""
+_LONGEST_SECRET: Final = 65_536
 
 
 class Mirrors(Actor[MirrorRequest]):
@@ -167,7 +168,8 @@ class Mirrors(Actor[MirrorRequest]):
             text = None if side.answer is None else text_of(side.answer.payload)
             if text is not None:
                 found[name] = text
-        return {name: redact(text[:most]) for name, text in found.items()}
+        # Cut twice: one that is cut in half would not be known as a secret.
+        return {name: redact(text[: most + _LONGEST_SECRET])[:most] for name, text in found.items()}
 
     async def _write(self, record: MirrorRecord, journal: Journal) -> None:
         """One at a time, in a thread, also at shutdown: who has seen it in memory finds it in the file. A record that

@@ -43,7 +43,7 @@ class InstanceState(_Part):
     """What is not there is as with an instance that runs, is idle, well and unknown."""
 
     status: str = _RUNNING
-    load: int = Field(default=0, ge=0)
+    load: int = Field(default=0, ge=0, lt=2**31)
     health: HealthState | None = None
     latency: tuple[tuple[float, float, float, float, float], ...] = ()
     """Of such calls: τ, mean, peak, at, since."""
