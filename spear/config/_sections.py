@@ -23,10 +23,10 @@ from ._report import Report, did_you_mean
 SectionT = TypeVar("SectionT", bound=BaseModel)
 Table = dict[str, Any]
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 LONGEST_S: Final = 31_536_000.0
-DURATION_FORM: Final = 'a number of seconds or a duration such as "500ms", "3s", "10m", up to a year'
+DURATION_FORM: Final = 'a number of seconds or a duration such as "500ms", "3s", "10m", "1.5h", "7d", up to a year'
 
 _SECRET_KEYS = frozenset(
     {"api_key", "apikey", "api_key_env", "key", "token", "secret", "password", "authorization", "bearer", "auth"}

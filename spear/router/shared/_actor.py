@@ -111,7 +111,8 @@ class SharedLimits(Actor[Never]):
             *(anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream),  # of coredis's connection
         ) as group:
             problems += _leaves(group)
-        return self._redact(", ".join(sorted({f"{type(each).__name__}: {each}" for each in problems}))[:300])
+        said = {f"{type(each).__name__}: {each}".rstrip(": ") for each in problems}
+        return self._redact(", ".join(sorted(said))[:300])
 
     async def _look(self, client: Redis[str]) -> None:
         """Whether it may forget what stands there. Once; who may not ask is not told, and one that hangs up on the
