@@ -69,9 +69,8 @@ def find_kind(name: str) -> Kind:
         return _load_entry_point(name, points)
     if name in _PLANNED:
         raise _not_enabled(f"kind {name!r} is not built in: this version of {DISTRIBUTION} does not have it")
-    raise _not_enabled(
-        f"kind {name[:_SHOWN]!r} is unknown; known here: {', '.join(kind.name for kind in known_kinds() if kind.available)}"
-    )
+    known = ", ".join(kind.name for kind in known_kinds() if kind.available)
+    raise _not_enabled(f"kind {name[:_SHOWN]!r} is unknown; known here: {known}")
 
 
 def known_kinds() -> tuple[KnownKind, ...]:

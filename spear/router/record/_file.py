@@ -74,8 +74,7 @@ class RotatingFile:
             self.close()
         fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):  # a pipe would hold the writer, and a device be renamed
-                raise OSError(errno.EINVAL, "is no regular file")
+            _check_regular(fd)
             self._claim(fd)
             self._size = os.fstat(fd).st_size
             if self._size and os.pread(fd, 1, self._size - 1) != b"\n":
@@ -123,3 +122,9 @@ class RotatingFile:
 
     def _numbered(self, number: int) -> Path:
         return self.path if number == 0 else self.path.with_name(f"{self.path.name}.{number}")
+
+
+def _check_regular(fd: int) -> None:
+    """A pipe would hold the writer, and a device would be renamed."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise OSError(errno.EINVAL, "is no regular file")
