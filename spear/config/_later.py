@@ -7,7 +7,7 @@ from typing import Final
 
 TOP: Final = frozenset(
     {
-        "hedge", "probe", "limits", "simulate",
+        "hedge", "probe", "limits",
     }
 )  # fmt: skip
 BACKEND: Final = frozenset(

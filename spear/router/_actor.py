@@ -96,10 +96,11 @@ class Router(Actor[RouterMessage]):
         return self.desk.observe()
 
     def _incident(self, bug: Exception, request: RequestEnvelope, course: Course | None) -> CanonicalError:
-        if course is not None:
+        if course is None:
+            self.desk.counts.failed(ErrorCode.INTERNAL)
+        else:
             course.abandoned()
         incident = uuid4().hex[:16]
-        self.desk.counts.failed(ErrorCode.INTERNAL)
         redact = Redactor(
             secret for each in self.desk.generation.instances for secret in each.host(debug_raw=False).redact
         )

@@ -68,36 +68,13 @@ class Course:
     """`arrived` and `upstream` (the asker's own deadline) are on Trio's clock."""
 
     __slots__ = (
-        "_again",
-        "_asked",
-        "_classes",
-        "_facts",
-        "_free",
-        "_give_up",
-        "_hint_ms",
-        "_key_trail",
-        "_last",
-        "_left",
-        "_nobody",
-        "_out",
-        "_plan",
-        "_primary",
-        "_rest",
-        "_retried",
-        "_sampled",
-        "_trail",
-        "_tried",
-        "_upstream",
-        "_verdicts",
-        "arrived",
-        "attempts",
-        "deadline",
-        "desk",
-        "generation",
-        "request",
+        "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_key_trail", "_last", "_left",
+        "_nobody", "_out", "_over", "_plan", "_primary", "_rest", "_retried", "_sampled", "_trail", "_tried",
+        "_upstream", "_verdicts", "arrived", "attempts", "deadline", "desk", "generation", "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
+        desk.counts.requests += 1  # first: whatever becomes of it is counted, too
         self.desk = desk
         self.generation = generation = desk.generation
         self.request = request
@@ -122,14 +99,14 @@ class Course:
         self._last: CanonicalError | None = None
         self._give_up: float | None = None  # when it has waited long enough for somebody's recovery
         self._hint_ms: int | None = None
-        self._out: set[Leg] = set()
+        self._out: set[Leg] = set()  # attempts that hold something
+        self._over = False
         self._rest = False  # what is asked for is the rest of a stream that broke off
         self._sampled: bool | None = None  # once something was decided
         self._trail: Trail | None = None
         self._upstream = upstream
         self._primary: Primary | None = None  # for who compares a mirrored request, once it is known whether it is one
         self._verdicts: dict[str, Verdict] = {}  # by external filter
-        desk.counts.requests += 1
 
     # --- forward ----------------------------------------------------------------------------------------
 
@@ -147,7 +124,7 @@ class Course:
         if self.generation.filters and (question := self._unasked()) is not None:
             return question
         free, self._free = self._free, None
-        if free is not None and free.ref.status == "running" and self._well(free.instance, now):
+        if free is not None and free.ref.status == "running" and self._well(free, now):
             self.desk.counts.connect_retries += 1
             return self._leg(free.plan, free.instance, free.ref, "connect_retry", now)
         if self._left == 0:
@@ -169,8 +146,14 @@ class Course:
     def _op(self) -> Operation:
         return self.request.operation
 
-    def _well(self, instance: Instance, now: float) -> bool:
-        return instance.health.reason(self._op, now) is None and instance.keys_reason(now) is None
+    def _well(self, leg: Leg, now: float) -> bool:
+        """Whether its instance may be sent the same again. What it had reserved may be somebody else's by now."""
+        instance = leg.instance
+        return (
+            instance.health.reason(self._op, now) is None
+            and instance.keys_reason(now) is None
+            and instance.limited(leg.plan.facts, now) is None
+        )
 
     def _closed(self, now: float) -> AbstractSet[str]:
         """Those that were tried. One that refused a key, and has another one ready, is as good as any other."""
@@ -351,6 +334,7 @@ class Course:
     def _leg(self, plan: Plan, instance: Instance, ref: Ref[BackendMessage], reason: str, now: float) -> Leg:
         request = send_model(self.request, instance.own_model or plan.facts.model)
         leg = Leg(plan, instance, ref, reason, request, now, self.desk.begin(plan, now))
+        self._out.add(leg)
         if instance.pool is not None:
             leg.key = self._key(leg, instance, instance.pool, now)
         leg.limit(self.deadline, self._upstream)
@@ -358,7 +342,6 @@ class Course:
             leg.reservation = instance.bounds.reserve(plan.facts, leg.call.key, now)
         if self._again.begun:
             self.desk.budget.take(leg)
-        self._out.add(leg)
         self.desk.counts.attempts += 1
         instance.sent += 1
         return leg
@@ -389,6 +372,7 @@ class Course:
         out_of_time = fault.error.code is ErrorCode.TIMEOUT and now >= self.deadline
         hasty = out_of_time and (now - leg.started < _FAIR_S or leg.first_event_at is not None)
         self.desk.judge(leg.plan, leg.trial, "failed" if rule.counts and not hasty else "neutral", now)
+        self._out.discard(leg)
         if (rule.counts or rule.same_instance != "no") and not hasty:
             instance.throttle.failed()
         self._again.failed(instance.name, leg.plan.facts, fault, now, self.deadline, jitter_of(leg.plan))
@@ -408,6 +392,7 @@ class Course:
         now = trio.current_time()
         self._record(leg, "refused", now, ErrorCode.OVERLOADED)
         self.desk.judge(leg.plan, leg.trial, "neutral", now)
+        self._out.discard(leg)
         self._again.refused(leg.instance.name)
         leg.instance.refused += 1
         if leg.purse is not None:
@@ -454,6 +439,7 @@ class Course:
         if self._primary is not None:
             self._primary.left(leg, now)
         self.desk.judge(leg.plan, leg.trial, "neutral", now)
+        self._out.discard(leg)
         if not leg.timed:
             self._latency(leg).given_up(elapsed, now)
         return elapsed
@@ -464,18 +450,22 @@ class Course:
         self._close("cancelled", trio.current_time())
 
     def abandoned(self) -> None:
-        """A bug of ours ended the request: what its attempts hold is given back."""
+        """A bug of ours ended the request: what its attempts hold is given back, however far their ends had come. It
+        is counted, unless it had ended already."""
+        now = trio.current_time()
         for leg in self._out:
             self.desk.budget.give_back(leg)
-            self.desk.judge(leg.plan, leg.trial, "neutral", trio.current_time())
+            self.desk.judge(leg.plan, leg.trial, "neutral", now)
             if leg.key is not None:
                 leg.key.release(leg)
-            if leg.reservation is not None:
-                leg.reservation.keep(trio.current_time())
+            if leg.reservation is not None and leg.reservation.open:
+                leg.reservation.keep(now)
             if self._primary is not None:
-                self._primary.failed(leg, ErrorCode.INTERNAL.value, trio.current_time())
+                self._primary.failed(leg, ErrorCode.INTERNAL.value, now)
         self._out.clear()
-        self._close("failed", trio.current_time(), ErrorCode.INTERNAL)
+        if not self._over:
+            self.desk.counts.failed(ErrorCode.INTERNAL)
+            self._close("failed", now, ErrorCode.INTERNAL)
 
     def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
         now = trio.current_time()
@@ -486,9 +476,10 @@ class Course:
         self.desk.judge(leg.plan, leg.trial, "succeeded", now)
         self._key_answered(leg, now)
         leg.instance.throttle.succeeded()
-        self.desk.counts.ok += 1
         if self.desk.mirroring is not None:
             self._follow(self.desk.mirroring, leg).answered(leg, answer, now)
+        self._out.discard(leg)
+        self.desk.counts.ok += 1
         self._close("ok", now)
         backend = backend_info(leg, answer, self.arrived, now, self.attempts, self.generation.number)
         return ok_response(self.request, backend, answer, usage, raw=self.generation.config.debug_raw)
@@ -576,7 +567,6 @@ class Course:
     def _record(
         self, leg: Leg, outcome: Outcome, now: float, code: ErrorCode | None = None, fault: Fault | None = None
     ) -> None:
-        self._out.discard(leg)
         self.desk.budget.give_back(leg)
         if leg.key is not None and outcome != "ok":
             leg.key.release(leg)
@@ -599,6 +589,7 @@ class Course:
 
     def _close(self, outcome: Ending, now: float, code: ErrorCode | None = None) -> None:
         """The request has ended: its decisions are recorded, where they are to be."""
+        self._over = True
         if self._trail is not None:
             request_id, sent = self.request.request_id, len(self.attempts)
             self.desk.decisions.close(self._trail, request_id, outcome, code, now - self.arrived, sent)

@@ -43,7 +43,7 @@ def health(left: Instances, case: Case, rejected: Reject) -> Instances:
 def _well(left: Instances, case: Case, rejected: Reject) -> Instances:
     """Without those that an open breaker or an ejection leaves out."""
     operation, now = case.facts.operation, case.now
-    reasons = [each.health.reason(operation, now) for each in left]
+    reasons = [None if each.health.quiet else each.health.reason(operation, now) for each in left]
     if case.panic and None not in reasons:
         worst = all(reason == BREAKER_OPEN for reason in reasons)
         reasons = [None if worst or reason != BREAKER_OPEN else reason for reason in reasons]

@@ -106,10 +106,22 @@ def _behaviour(report: Report, values: Table, path: KeyPath) -> Behaviour | None
     if behaviour is None:
         return None
     _check_distribution(report, behaviour.latency, (*path, "latency"))
+    if behaviour.rate_limit is not None:
+        _check_accounts(report, behaviour.rate_limit, (*path, "rate_limit", "accounts"))
     for number, event in enumerate(behaviour.events):
         if event.until is not None and event.until <= event.at:
             report.add((*path, "events", number, "until"), "is not after `at`")
     return behaviour
+
+
+def _check_accounts(report: Report, limit: RateLimit, path: KeyPath) -> None:
+    if limit.accounts and limit.by != "key":
+        report.add(path, 'has no meaning without by = "key"')
+    seen: set[str] = set()
+    for key in (key for account in limit.accounts for key in account):
+        if key in seen:
+            report.add(path, f"has {key} twice")
+        seen.add(key)
 
 
 def _tidy(report: Report, model: type[Section], values: Table, path: KeyPath) -> Table:
@@ -137,7 +149,8 @@ def _tidy(report: Report, model: type[Section], values: Table, path: KeyPath) ->
             continue  # the model says so
         if inner is Distribution and key == "latency":
             value = durations(report, value, at, MEASURES, zero=True)
-        values[key] = _tidy(report, inner, value, at)
+        if isinstance(value, dict):  # else the model says what it should be
+            values[key] = _tidy(report, inner, value, at)
     return values
 
 

@@ -73,6 +73,8 @@ class RateLimit(Section):
     """Whether all callers share one bucket or each key has its own."""
     retry_after: Literal["exact", "none"] | At = "exact"
     """What the 429 says: when there is room again, nothing, or so many seconds."""
+    accounts: tuple[tuple[str, ...], ...] = ()
+    """With `by = "key"`: credentials, by name, that share one bucket, whatever the configuration believes."""
 
 
 class Event(Section):

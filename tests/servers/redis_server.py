@@ -51,11 +51,19 @@ class RedisServer:
         """It accepts connections and answers nobody for that long."""
         assert self._ask(b"CLIENT PAUSE %d ALL\r\n" % milliseconds) == b"+OK\r\n"
 
+    def ask(self, *words: object) -> bytes:
+        """Any command with arguments; the beginning of the answer as it came."""
+        parts = [str(word).encode() for word in words]
+        return self._ask(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(each), each) for each in parts))
+
+    def names(self) -> list[str]:
+        return self.ask("KEYS", "*").decode().split("\r\n")[2::2]
+
     def _ask(self, command: bytes) -> bytes:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(command)
-                return connection.recv(64)
+                return connection.recv(4096)
         except OSError:
             return b""
 

@@ -179,6 +179,36 @@ async def test_without_it_at_the_start_a_share_holds_until_it_comes(tmp_path):
                     server.kill()
 
 
+async def test_what_somebody_else_wrote_there_frees_nothing(redis_server):
+    """Less than nothing taken, in the slice that everybody is about to take from."""
+    async with spear.open_runtime(sharing(redis_server)) as runtime:
+        (key,) = [each for each in redis_server.names() if each not in {nodes_key("spear:"), mark_key("spear:")}]
+        slices = range(int(time.time()) - 2, int(time.time()) + 3)
+        redis_server.ask("HSET", key, *[text for each in slices for text in (each, -1_000_000)])
+        await trio.sleep(1)  # it is seen to, in the next round
+        assert 30 <= await used_up(runtime) <= 40
+        assert state(runtime)["leasing"]
+
+
+@pytest.mark.parametrize(("policy", "warned"), [("noeviction", False), ("volatile-lru", True)])
+async def test_a_redis_that_may_forget_is_warned_of(redis_server, policy, warned, capsys):
+    redis_server.ask("CONFIG", "SET", "maxmemory-policy", policy)
+    async with spear.open_runtime(sharing(redis_server)) as runtime:
+        assert state(runtime)["leasing"]
+    said = capsys.readouterr().err
+    assert ("shared_limits_may_be_evicted" in said and policy in said) == warned
+
+
+async def test_full_it_refuses_and_shares_hold(redis_server):
+    async with spear.open_runtime(sharing(redis_server, nodes=4, lease_s=0.4)) as runtime:
+        await until_true(lambda: state(runtime)["leasing"])
+        redis_server.ask("CONFIG", "SET", "maxmemory", "1")
+        await until_true(lambda: not state(runtime)["leasing"])
+        await trio.sleep(0.5)  # until the lease is over
+        assert 5 <= await used_up(runtime) <= 10
+        assert "OOM" in state(runtime)["problem"]
+
+
 async def answer(data: bytes, stream: trio.SocketStream) -> None:
     async with stream:
         try:

@@ -99,7 +99,8 @@ class PoolTransport(httpx.AsyncBaseTransport):
         try:
             return await connection.handle_async_request(core)
         except BaseException:
-            self._open.discard(connection)  # it has closed itself
+            with trio.CancelScope(shield=True):  # closing never waits
+                await self._close(connection)  # left before it had begun, it has not closed itself
             raise
 
     async def aclose(self) -> None:

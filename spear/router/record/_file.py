@@ -74,7 +74,6 @@ class RotatingFile:
             self.close()
         fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
         try:
-            _check_regular(fd)
             self._claim(fd)
             self._size = os.fstat(fd).st_size
             if self._size and os.pread(fd, 1, self._size - 1) != b"\n":
@@ -85,6 +84,7 @@ class RotatingFile:
         self._fd = fd
 
     def _claim(self, fd: int) -> None:
+        _check_regular(fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -47,6 +47,7 @@ class SharedLimits(Actor[Never]):
         self._first = trio.Event()
         self._rounds = self._losses = 0
         self._problem = ""
+        self._looked = False
         self._redact = Redactor(config.secrets)
 
     @asynccontextmanager
@@ -101,10 +102,29 @@ class SharedLimits(Actor[Never]):
                 self._config.url.reveal(), decode_responses=True, max_connections=2, connect_timeout=self._interval
             )
             async with client:
+                if not self._looked:
+                    await self._look(client)
                 await work(client.register_script(SCRIPT))  # type: ignore[misc]
         except* (RedisError, OSError, trio.TooSlowError, BadAnswer, ValueError) as group:
             problems += _leaves(group)
         return self._redact(", ".join(sorted({f"{type(each).__name__}: {each}" for each in problems}))[:300])
+
+    async def _look(self, client: Redis[str]) -> None:
+        """Whether it may forget what stands there. Once; who may not ask is not told."""
+        from coredis.exceptions import RedisError
+
+        try:
+            with trio.fail_after(self._interval):
+                policy = (await client.info("memory")).get("maxmemory_policy", "noeviction")
+        except RedisError:
+            policy = "noeviction"
+        self._looked = True
+        if policy != "noeviction":
+            _log.warning(
+                "shared_limits_may_be_evicted",
+                policy=policy,
+                effect="a full Redis forgets limits, which are used again; expected maxmemory-policy noeviction",
+            )
 
     async def _go_on(self, script: Script[str]) -> None:
         while True:

@@ -59,8 +59,8 @@ if known or asked.born == '' then
     local all = redis.call('HGETALL', key)
     for at = 1, #all, 2 do
       local number, amount = tonumber(all[at]), tonumber(all[at + 1])
-      if number < slice - one.slices then
-        redis.call('HDEL', key, all[at])
+      if number < slice - one.slices or amount < 0 then
+        redis.call('HDEL', key, all[at])  -- over; or nobody's: what is taken later would vanish in it
       elseif amount > 0 then
         used = used + amount
         oldest = math.min(oldest, number)

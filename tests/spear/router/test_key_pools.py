@@ -21,6 +21,7 @@ from spear.ir import (
 )
 from spear.router import Desk, build_generation, facts_of, invoke, stream, succeed
 from spear.secrets import Secret
+from tests.spear.router.record_world import decided, desk_of, log_of, verdicts
 from tests.spear.router.test_router_invoke import assert_quiet
 from tests.spear.router.world import (
     Script,
@@ -460,3 +461,24 @@ async def test_one_cools_and_the_other_has_no_room(autojump_clock: object) -> No
         await trio.sleep(10)
         script.keys.clear()
         assert tries(await invoke(w.router, chat())) == [("a", "k1", "chosen")]
+
+
+def test_decisions_about_keys_replay_bit_for_bit() -> None:
+    credentials = keys("k1", "k2", "k3")
+    generation = still_generation(keyed("a", "k1", "k2"), keyed("b", "k3", priority=1), credentials=credentials)
+    desk = desk_of(generation)
+    a, b = generation.instances
+    plans = [decided(desk, chat(), 0.0)]
+    for key in a.pool.keys:
+        desk.keys.failed(key, object(), "kill", refused().error, 0.0, 0.0)
+    plans.append(decided(desk, chat(), 1.0))
+    desk.keys.failed(b.pool.keys[0], object(), "cool", limited(5000).error, 1.0, 1.0)
+    plans.append(decided(desk, chat(), 2.0))
+    desk.keys.failed(b.pool.keys[0], object(), "kill", refused().error, 2.0, 2.0)
+    plans.append(decided(desk, chat(), 7.0))
+    codes = [None if each.error is None else each.error.code for each in plans]
+    assert codes == [None, None, ErrorCode.RATE_LIMITED, ErrorCode.CREDENTIALS_EXHAUSTED]
+    assert plans[2].error.retry_after_ms == 4000
+    found = verdicts(log_of(desk))
+    assert len(found) == 4
+    assert [each.differs for each in found] == [()] * 4

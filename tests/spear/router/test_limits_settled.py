@@ -133,7 +133,7 @@ def end(course: Course, leg: Leg, how: str, chars: int) -> tuple[float, float, f
             course.left(leg)
             return 1, RESERVED_IN, passed
         case "stream superseded":
-            course._record(leg, "superseded", trio.current_time())
+            course.superseded(leg)
             return 1, RESERVED_IN, passed
         case "stream truncated":
             course.committed(leg)
