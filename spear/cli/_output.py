@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 import shutil
@@ -66,7 +67,11 @@ class Seconds(click.FloatRange):
 
 
 def print_json(value: object) -> None:
-    click.echo(dump_json(value))
+    """The same value whatever is in it, and nothing that a terminal would obey: that is spelled out."""
+    text = dump_json(value).decode()
+    if not text.isprintable():  # JSON itself leaves what is beyond ASCII as it is
+        text = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    click.echo(text)
 
 
 def printable(text: str) -> str:
