@@ -62,7 +62,11 @@ def admission(left: Instances, case: Case, rejected: Reject) -> Instances:
         load = each.load if each.lingers else len(each.turns)
         if load >= each.room:
             rejected[each.name] = FULL
-        elif each.bounds is not None and (reason := each.limited(case.facts, case.now)) is not None:
+        elif (
+            (bounds := each.bounds) is not None
+            and not bounds.admits_as_before(case.facts)
+            and (reason := each.limited(case.facts, case.now)) is not None
+        ):
             rejected[each.name] = reason
         else:
             kept.append(each)

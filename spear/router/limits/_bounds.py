@@ -17,7 +17,9 @@ from spear.router._usage import TOKENS_BOTH_WAYS
 
 from ._allowance import Allowance, Single
 from ._amounts import DEFAULT_OUTPUT_TOKENS, POSITION, Amounts, Outputs, expected_of
-from ._reservation import Reservation
+from ._gcra import Gcra
+from ._reservation import Admitted, Reservation
+from ._window import Window
 
 REQUESTS: Final = POSITION["requests"]
 
@@ -25,7 +27,7 @@ REQUESTS: Final = POSITION["requests"]
 class Bounds:
     """`own` are those of every attempt; `keyed`, by the key's id, those of attempts with that key."""
 
-    __slots__ = ("_outputs", "_plain", "_scoped", "keyed", "own", "price")
+    __slots__ = ("_admitted", "_alone", "_outputs", "_plain", "_scoped", "keyed", "own", "price")
 
     def __init__(
         self,
@@ -41,11 +43,21 @@ class Bounds:
         self.keyed = dict(keyed)
         self.price = price
         self._outputs: dict[Operation, Outputs] = {}
+        # Nobody else takes from its meters, and with time they only admit more: what was admitted stays so until
+        # something is taken or settled here.
+        self._alone = (
+            not self._scoped
+            and not keyed
+            and all(isinstance(each.the_meter, Gcra | Window) and not each.budget for each in plain)
+        )
+        self._admitted = Admitted()
 
     def succeed(self, former: Bounds | None) -> None:
         """Take over what is known of the same instance."""
         if former is not None:
             self._outputs = former._outputs
+            self._admitted = former._admitted
+            self._admitted.last = None  # by other limits
 
     def amounts(self, facts: Facts) -> Amounts:
         """What an attempt is expected to take, at most what its caller allows."""
@@ -57,6 +69,17 @@ class Bounds:
             learned = self._outputs.get(facts.operation)
             output = DEFAULT_OUTPUT_TOKENS if learned is None else learned.expected
         return expected_of(facts.input_tokens, output, self.price)
+
+    def admits_as_before(self, facts: Facts) -> bool:
+        """True where no more is asked for than was admitted last, so that nothing has to be looked at. Most of a
+        decision among many candidates is this question."""
+        last = self._admitted.last
+        return (
+            last is not None
+            and facts.input_tokens <= last.input_tokens
+            and facts.sizes.output_tokens == last.sizes.output_tokens
+            and facts.operation is last.operation
+        )
 
     def reason(self, facts: Facts, now: float, keys_from: Mapping[str, float] | None = None) -> str | None:
         """Why an attempt may not be made now; None = it may. `keys_from`: when each key may be used, where that is not
@@ -71,6 +94,8 @@ class Bounds:
             if not meter.admits(amount, now):
                 return reason
         if not self._scoped and not self.keyed:
+            if self._alone:
+                self._admitted.last = facts
             return None
         amounts = amounts or self._expected(facts)
         found = _first(self._scoped, facts, amounts, now)
@@ -100,7 +125,8 @@ class Bounds:
 
     def reserve(self, facts: Facts, key: Key | None, now: float) -> Reservation:
         """For an attempt that is about to be sent with `key`."""
-        made = Reservation(self.amounts(facts), now)
+        self._admitted.last = None
+        made = Reservation(self.amounts(facts), now, self._admitted)
         for allowances in (self.own, () if key is None else self.keyed.get(key.id, ())):
             for each in allowances:
                 if each.covers(facts):

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from spear.router._facts import Facts
+
 from ._amounts import NOTHING, POSITION, Amounts
 from ._meter import Meter, Quantity
 
 
+class Admitted:
+    """What somebody's meters admitted `last`, since when nothing was taken from them or settled."""
+
+    __slots__ = ("last",)
+
+    def __init__(self) -> None:
+        self.last: Facts | None = None
+
+
 class Reservation:
-    """`amounts` is the estimate that it was made by, at `since` on Trio's clock."""
+    """`amounts` is the estimate that it was made by, at `since` on Trio's clock; `admitted` ends with its own end."""
 
-    __slots__ = ("_lines", "amounts", "open", "since")
+    __slots__ = ("_admitted", "_lines", "amounts", "open", "since")
 
-    def __init__(self, amounts: Amounts, since: float) -> None:
+    def __init__(self, amounts: Amounts, since: float, admitted: Admitted | None = None) -> None:
+        self._admitted = admitted
         self.amounts = amounts
         self.since = since
         self.open = True
@@ -27,6 +39,8 @@ class Reservation:
         """The attempt came to `used`. A second time is a bug."""
         assert self.open, "settled twice"
         self.open = False
+        if self._admitted is not None:
+            self._admitted.last = None
         for meter, position in self._lines:
             meter.settle(self.amounts[position], used[position], self.since, now)
 

@@ -127,6 +127,9 @@ class _StillBounds:
     def __init__(self, state: InstanceState) -> None:
         self._state = state
 
+    def admits_as_before(self, facts: Facts) -> bool:
+        return False
+
     def reason(self, facts: Facts, now: float, keys_from: object = None) -> str | None:
         return self._state.limited
 
