@@ -165,8 +165,8 @@ def _takes_a_file(path: FilePath) -> bool:
     """Whether a file may stand there: one that does, or nothing in a folder. A pipe or a device is not one that could
     be rotated."""
     try:
-        return path.is_file() or (path.parent.is_dir() and not path.exists())
-    except (OSError, ValueError):  # too long, not to be entered, or with a NUL
+        return "\0" not in str(path) and (path.is_file() or (path.parent.is_dir() and not path.exists()))
+    except OSError:  # too long, or not to be entered
         return False
 
 

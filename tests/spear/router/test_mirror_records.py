@@ -9,6 +9,8 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -25,7 +27,11 @@ from spear.router.mirrors import (
     read_record,
     write_record,
 )
+from spear.router.mirrors._actor import Mirrors
+from spear.router.mirrors._side import Side
 from spear.router.mirrors._summary import LONGEST_LINE
+from spear.secrets import Secret
+from tests.spear.router.world import chat
 
 
 def record(**fields: object) -> MirrorRecord:
@@ -233,3 +239,14 @@ def test_several_processes_lose_no_line(tmp_path: Path) -> None:
     lines = [line for each in tmp_path.iterdir() for line in each.read_bytes().splitlines()]
     assert sorted(lines) == sorted(f"{name}{number:>40}".encode() for name in "ab" for number in range(200))
     assert all(each.stat().st_size <= 1000 for each in tmp_path.iterdir())
+
+
+def test_a_secret_that_the_cut_would_halve_is_masked_first() -> None:
+    desk: Any = SimpleNamespace(
+        generation=SimpleNamespace(config=SimpleNamespace(secrets=(Secret("quartz-canary-key"),)))
+    )
+    side = Side("a", "m", "ok")
+    found = Mirrors(desk, cast("Any", None))._content(chat("my key is quartz-canary-key"), side, side, 16)
+    assert found["prompt"].startswith("my key is")
+    assert "quartz" not in found["prompt"]
+    assert len(found["prompt"]) <= 16
