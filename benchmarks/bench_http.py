@@ -19,6 +19,7 @@ from functools import partial
 import httpx
 import trio
 from _measure import arguments, pin_to_one_core, report, rounds, row
+from _server import serve
 
 from spear.backends import Call, Host, Key, find_kind
 from spear.config import InstanceConfig
@@ -36,6 +37,7 @@ ANSWER = (
     b'"choices":[{"index":0,"message":{"role":"assistant","content":"Tokyo is the capital of Japan."},'
     b'"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":60,"completion_tokens":7,"total_tokens":67}}'
 )
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER)
 
 Once = Callable[[], Awaitable[object]]
 
@@ -43,29 +45,9 @@ Once = Callable[[], Awaitable[object]]
 # --- the server
 
 
-async def serve_one(stream: trio.SocketStream) -> None:
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER)
-    received = b""
-    while data := await stream.receive_some():
-        received += data
-        start, end_of_head, body = received.partition(b"\r\n\r\n")
-        if not end_of_head:
-            continue
-        at = start.lower().index(b"content-length:") + 15
-        if len(body) >= int(start[at:].split(b"\r\n", 1)[0]):
-            received = b""
-            await trio.sleep(ANSWER_AFTER_S)
-            await stream.send_all(head + ANSWER)
-
-
-async def serve(core: int) -> None:
-    os.sched_setaffinity(0, {core})
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    print(listener.socket.getsockname()[1], flush=True)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, serve_one, [listener])
-        await trio.to_thread.run_sync(sys.stdin.read)  # ends with the benchmark
-        nursery.cancel_scope.cancel()
+async def answer(stream: trio.SocketStream) -> None:
+    await trio.sleep(ANSWER_AFTER_S)
+    await stream.send_all(HEAD + ANSWER)
 
 
 # --- the clients
@@ -140,6 +122,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
-        trio.run(partial(serve, int(sys.argv[2])))
+        trio.run(partial(serve, answer, int(sys.argv[2])))
     else:
         main()

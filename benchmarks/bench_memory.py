@@ -16,6 +16,7 @@ from pathlib import Path
 
 import trio
 from _measure import Row, pin_to_one_core, report
+from _server import serve
 
 import spear
 from spear.ir import ChatMessage, ChatRequest, Completed, Operation, RequestEnvelope
@@ -45,24 +46,8 @@ ANSWER = (
 )
 
 
-async def serve_one(stream: trio.SocketStream) -> None:
-    received = b""
-    while data := await stream.receive_some():
-        received += data
-        start, end_of_head, body = received.partition(b"\r\n\r\n")
-        if end_of_head and len(body) >= int(start.lower().split(b"content-length:")[1].split(b"\r\n", 1)[0]):
-            received = b""
-            await stream.send_all(ANSWER)
-
-
-async def serve(core: int) -> None:
-    os.sched_setaffinity(0, {core})
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    print(listener.socket.getsockname()[1], flush=True)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, serve_one, [listener])
-        await trio.to_thread.run_sync(sys.stdin.read)  # ends with the benchmark
-        nursery.cancel_scope.cancel()
+async def answer(stream: trio.SocketStream) -> None:
+    await stream.send_all(ANSWER)
 
 
 def resident() -> float:
@@ -120,6 +105,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
-        trio.run(partial(serve, int(sys.argv[2])))
+        trio.run(partial(serve, answer, int(sys.argv[2])))
     else:
         main()

@@ -15,8 +15,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks._measure import Row, arguments, pin_to_one_core, report, rounds
 from spear.simulate import parse_scenario, run_variant
 from spear.telemetry import configure_logging
+from tests.system.test_simulation_holds import LIMITED, OUT
+from tests.system.test_simulation_holds import SCENARIO as PLAIN
 from tests.system.test_simulation_holds import scenario as twin_scenario
-from tests.system.twin import run_twin
+from tests.system.twin import Twin, run_twin
 
 REQUESTS = 10_000
 SCENARIO = """
@@ -46,7 +48,7 @@ kind = "openai_chat"
 hosting = "local"
 base_url = "http://replica.example/v1"
 model = "chat"
-limits = { max_inflight = 32, max_queue = 16 }
+limits = { max_inflight = 32, max_queue = 16, rpm = 3_000, tpm = 3_000_000 }
 """
 HEDGED = """
 [[simulate.compare]]
@@ -75,22 +77,29 @@ def speed(count: int) -> list[Row]:
     rows = []
     for name, reach in REACH.items():
         value = sorted(figures[name])[count // 2]
-        what = f"100 backends, breakers, bulkheads, {'hedging' if name == 'hedged' else 'no hedging'}"
+        what = f"100 backends, breakers, bulkheads, rpm and tpm, {'hedging' if name == 'hedged' else 'no hedging'}"
         rows.append(Row(what, value, "requests/s", f"{reach} requests/s, inverse", reach / value, 1.0))
     return rows
 
 
 def twins() -> list[Row]:
     rows = []
-    for variant in twin_scenario().variants:
-        twin = run_twin(twin_scenario(), variant.name)
-        for name in ("p50", "p95", "mean"):
-            value = twin.real["latency"][name] * 1000
-            rows.append(Row(f"real servers, {variant.name}, {name}", value, "ms", "simulated", twin.ratio(name)))
-        rows.append(Row(f"real servers, {variant.name}, largest gap of a share", 100 * twin.share_gap(), "%"))
-        simulated, real = twin.extra()
-        rows.append(Row(f"real servers, {variant.name}, extra load", 100 * real, "%"))
-        rows.append(Row(f"simulated, {variant.name}, extra load", 100 * simulated, "%"))
+    for what, text in (("", PLAIN), ("429, ", LIMITED), ("outage, ", OUT)):
+        scenario = twin_scenario(text)
+        for variant in scenario.variants:
+            rows += _twin(run_twin(scenario, variant.name), f"{what}{variant.name}")
+    return rows
+
+
+def _twin(twin: Twin, what: str) -> list[Row]:
+    rows = []
+    for name in ("p50", "p95", "mean"):
+        value = twin.real["latency"][name] * 1000
+        rows.append(Row(f"real servers, {what}, {name}", value, "ms", "simulated", twin.ratio(name)))
+    rows.append(Row(f"real servers, {what}, largest gap of a share", 100 * twin.share_gap(), "%"))
+    simulated, real = twin.extra()
+    rows.append(Row(f"real servers, {what}, extra load", 100 * real, "%"))
+    rows.append(Row(f"simulated, {what}, extra load", 100 * simulated, "%"))
     return rows
 
 

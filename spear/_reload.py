@@ -25,6 +25,7 @@ from .config import Config, GuestLimits, Origin, RouterLimits, load_config
 from .filters import OpenFilters, SweepFilters
 from .ir import ConfigError, Problem
 from .router import Desk, Generation, Instance, Succession, build_generation, succeed
+from .router.probes import has_probes
 from .secrets import Redactor
 from .telemetry import Counters, get_logger, redacting
 
@@ -51,7 +52,7 @@ class ReloadReport:
     changed: tuple[str, ...] = ()
     """Replaced by a new one: what the old one has in hand, it finishes."""
     adjusted: tuple[str, ...] = ()
-    """Only weight, priority or price are new: the instance goes on."""
+    """Only weight, priority, price or probe are new: the instance goes on."""
     removed: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
@@ -76,7 +77,8 @@ class ReloadReport:
 
 
 class Reloader:
-    """Belongs to one runtime. `backends`, `mirrors`, `filters` and `start_writer` are set once these have started."""
+    """Belongs to one runtime. `backends`, `mirrors`, `filters`, `start_writer` and `start_probes` are set once these
+    have started."""
 
     backends: Ref[Replace]
     mirrors: MirrorsNode
@@ -85,6 +87,8 @@ class Reloader:
     start_filters: Callable[[], Awaitable[Ref[OpenFilters | SweepFilters]]]
     start_writer: Callable[[], Awaitable[None]]
     """Of decisions; does nothing where it runs."""
+    start_probes: Callable[[], Awaitable[None]]
+    """As above."""
 
     def __init__(
         self, source: Source, config: Config, desk: Desk, counters: Counters, find_kind: Callable[[str], Kind]
@@ -93,6 +97,7 @@ class Reloader:
         self.guests: GuestLimits | None = None
         """Those that the engine was started with, once there is one."""
         self._router = config.router
+        self._redis = config.redis
         self._tracing = config.tracing
         self._desk = desk
         self._find_kind = find_kind
@@ -161,6 +166,8 @@ class Reloader:
         await self.mirrors.prepare(generation.config)
         if generation.config.decisions.path is not None:
             await self.start_writer()
+        if has_probes(generation.config):
+            await self.start_probes()
         if generation.filters:
             self.filters = self.filters or await self.start_filters()
             await self.filters.ask(OpenFilters(generation))
@@ -185,6 +192,7 @@ class Reloader:
             not_applied=(
                 *not_applied(self._router, self.guests, self._tracing, config),
                 *self.mirrors.not_applied(config),
+                *(("redis stays as it is until the next start",) if config.redis != self._redis else ()),
             ),
             warnings=config.warnings,
         )

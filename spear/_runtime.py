@@ -35,7 +35,7 @@ from ._reload import Reloader, ReloadReport, Source
 from ._tree import Backends, Executions, RunGuest
 from ._watch import Look, Watcher, look_now, watched
 from .backends import Kind, canonical_kind, find_kind
-from .config import Config, default_config, load_config
+from .config import Config, RedisConfig, default_config, load_config
 from .config import TaskConfig as Task  # its public name
 from .filters import FilterFunction, Filters
 from .ir import (
@@ -67,6 +67,9 @@ from .router import (
 )
 from .router import invoke as ask_router
 from .router import stream as stream_from_router
+from .router.limits import local_meter
+from .router.probes import has_probes, prober_spec
+from .router.shared import Link, shared_limits_spec
 from .telemetry import ActorCounters, Counters, RequestCounters
 
 if TYPE_CHECKING:
@@ -268,7 +271,9 @@ class Runtime:
         return [] if mirroring is None else [each.model_dump(exclude_none=True) for each in mirroring.records]
 
     def backends(self) -> list[dict[str, Any]]:
-        """Every configured instance with its state: "running", or why it is not usable. No addresses, no keys."""
+        """Every configured instance with its state: "running", or why it is not usable. No addresses; of keys their
+        names and what is known of them."""
+        now = trio.current_time()
         rows = [
             {
                 "name": each.name,
@@ -284,6 +289,7 @@ class Runtime:
                 "queued": each.queued,
                 "state": _state(each),
                 "detail": "",
+                "keys": [] if each.pool is None else each.pool.observe(now),
             }
             for each in self._desk.generation.instances
         ]
@@ -302,6 +308,7 @@ class Runtime:
                 "queued": 0,
                 "state": each.reason,
                 "detail": each.detail,
+                "keys": [],
             }
             for each in self._desk.generation.skipped
         ]
@@ -381,7 +388,8 @@ async def open_runtime(
     """Start everything that `config` names; when the block is left, all of it has gone.
 
     Left normally, what is in flight may finish for up to ten seconds; left by an error or a cancellation, it is
-    cancelled. Installs no signal handlers, touches no global state, and opens no connection before the first request.
+    cancelled. Installs no signal handlers, touches no global state, and opens no connection before the first request
+    or probe.
 
     Args:
         config: a `Config`, the path of a TOML file, or a mapping of the same shape; None = one embedded stub.
@@ -409,11 +417,17 @@ async def open_runtime(
         seen = look_now(watched(source, loaded))
         loaded = load_config(source)  # again: what changes after the look is seen as a change
     find = _finder(kinds or {})
-    desk = Desk(build_generation(loaded, find_kind=find), rng=Random(seed) if seed is not None else None)
+    link = None if loaded.redis is None else _link(loaded.redis)
+    desk = Desk(
+        build_generation(loaded, find_kind=find),
+        rng=Random(seed) if seed is not None else None,
+        meters=local_meter if link is None else link.meter,
+    )
     await check_records_file(loaded)
     _check_functions(filters or {}, loaded)
     counters = Counters()
     desk.limits.counts.attach(counters)
+    desk.keys.on_change = partial(_count_key, counters)
     counting = ActorCounters(counters, _actor_label)
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
         async with (
@@ -428,6 +442,8 @@ async def open_runtime(
                 await reloader.start_writer()
             owner = Spec(name="filters", factory=lambda: Filters(desk, filters or {}))
             backends = Spec(name="backends", factory=lambda: Backends(desk, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
+            if loaded.redis is not None and link is not None:
+                await supervisor.start(shared_limits_spec(loaded.redis, link, _counting_leases(counters)))
             try:
                 reloader.start_filters = partial(supervisor.start, owner)
                 if loaded.filters:  # before the router, so that it outlives that
@@ -438,10 +454,34 @@ async def open_runtime(
             runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
             reloader.mirrors = MirrorsNode(desk, supervisor, counters)
             await reloader.mirrors.prepare(loaded)
+            reloader.start_probes = partial(_start_probes, desk, supervisor, counters, [])
+            if has_probes(loaded):
+                await reloader.start_probes()
             if watch and isinstance(source, Path):
                 watcher = partial(Watcher, source, lambda: runtime.config, runtime.reload, seen)
                 await supervisor.start(Spec(name="watch", factory=watcher))
             yield runtime
+
+
+def _count_key(counters: Counters, key: str, change: str) -> None:
+    counters.counter("keys_total", "Keys that were cooled, killed and revived.", key=key, change=change).add()
+
+
+def _link(config: RedisConfig) -> Link:
+    need("coredis", "redis")
+    return Link(config)
+
+
+def _counting_leases(counters: Counters) -> Callable[[bool], None]:
+    leasing = counters.gauge("shared_limits_leasing", "1 while limits are leased from Redis, 0 while shares hold.")
+    about = "How often Redis was lost, so that shares held."
+
+    def changed(now: bool) -> None:
+        leasing.set(int(now))
+        counters.counter("shared_limits_lost_total", about).add(0 if now else 1)
+
+    leasing.set(0)
+    return changed
 
 
 @asynccontextmanager
@@ -458,6 +498,12 @@ async def _start_writer(desk: Desk, supervisor: Supervisor, started: list[Ref[Ne
     if not started:
         spec: Spec[Never] = Spec(name="decisions", factory=partial(DecisionWriter, desk.decisions))
         started.append(await supervisor.start(spec))
+
+
+async def _start_probes(desk: Desk, supervisor: Supervisor, counters: Counters, started: list[Ref[Never]]) -> None:
+    """With the first configuration that has somebody probed; from then on it follows the desk's by itself."""
+    if not started:
+        started.append(await supervisor.start(prober_spec(desk, counters)))
 
 
 def _check_functions(filters: Mapping[str, FilterFunction], config: Config) -> None:
@@ -498,7 +544,8 @@ def _state(instance: Instance) -> str:
     """For people: why it gets nothing or little, else how its actor is."""
     if instance.reason or instance.weight == 0:
         return instance.reason or "drained"
-    health = instance.health.state(trio.current_time())
+    now = trio.current_time()
+    health = instance.keys_reason(now) or instance.health.state(now)
     return instance.status if health == "ok" or instance.status != "running" else health
 
 

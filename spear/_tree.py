@@ -1,10 +1,12 @@
 """The inner nodes of the supervision tree: actors that own other actors.
 
 runtime                    the supervisor that `open_runtime` opens
+├── shared_limits          leases of limits from Redis, where that is configured; stops last
 ├── filters                owns the external filters, where a configuration has any
 ├── backends/instances/…   one actor per configured instance, stopped together
 ├── router                 a turn is a request
 ├── mirrors                a turn is a mirrored request; started once a route mirrors
+├── probes                 asks backends that are to be probed; started with the first of them
 ├── watch                  polls the configuration's files, where that was asked for
 └── executions/guests/…    one actor per running guest; started with the first guest, so that without guests
                            the WebAssembly engine is never loaded

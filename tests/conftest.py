@@ -9,10 +9,11 @@ from typing import TypeVar
 import pytest
 
 from tests.servers.fault_server import _server_pool, fault_server, fault_servers
+from tests.servers.redis_server import redis_server
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
-__all__ = ["_server_pool", "fault_server", "fault_servers"]
+__all__ = ["_server_pool", "fault_server", "fault_servers", "redis_server"]
 
 
 def _refuse_skip(report: Report) -> Report:

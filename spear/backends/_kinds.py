@@ -21,6 +21,7 @@ from spear.ir import ErrorCode, RoutingError, make_error
 from ._protocol import Kind
 
 GROUP: Final = "spear.backends"
+_SHOWN: Final = 64
 BUILD_OPTION: Final = "SPEAR_BACKENDS"
 
 
@@ -68,9 +69,8 @@ def find_kind(name: str) -> Kind:
         return _load_entry_point(name, points)
     if name in _PLANNED:
         raise _not_enabled(f"kind {name!r} is not built in: this version of {DISTRIBUTION} does not have it")
-    raise _not_enabled(
-        f"kind {name!r} is unknown; known here: {', '.join(kind.name for kind in known_kinds() if kind.available)}"
-    )
+    known = ", ".join(kind.name for kind in known_kinds() if kind.available)
+    raise _not_enabled(f"kind {name[:_SHOWN]!r} is unknown; known here: {known}")
 
 
 def known_kinds() -> tuple[KnownKind, ...]:

@@ -175,6 +175,8 @@ def _route(route: Route) -> dict[str, Any]:
         "load_bound": route.load_bound,
         "hedge": None if route.hedge is None else route.hedge.model_dump(),
         "continuation": route.continuation,
+        "on_exhausted": route.on_exhausted,
+        "max_attempts": route.max_attempts,
         "allow_policies": list(route.allow_policies),
         "fallback": list(route.fallback),
         "mirror": None if route.mirror is None else route.mirror.model_dump(),

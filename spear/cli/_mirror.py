@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._output import json_option, print_json, printable, table
+from ._output import file_name, json_option, print_json, printable, table
 
 if TYPE_CHECKING:
     from spear.router.mirrors import Group, Summary
@@ -43,9 +43,9 @@ def report(paths: tuple[Path, ...], as_json: bool) -> None:
     for path in paths:
         try:
             with path.open("rb") as file:
-                summary.read(str(path), read_lines(file))
+                summary.read(file_name(path), read_lines(file))
         except OSError as error:
-            raise click.ClickException(f"{path}: {error.strerror}") from None
+            raise click.ClickException(f"{printable(file_name(path))}: {error.strerror}") from None
     if as_json:
         print_json(summary.as_json())
     else:

@@ -75,6 +75,11 @@ def printable(text: str) -> str:
     return "".join(clean).replace("\n", "\n    ")
 
 
+def file_name(path: Path) -> str:
+    """For a message or JSON: a name that is no UTF-8 is spelled out."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Left-aligned columns. Where they are wider than the terminal, a block of lines for each row instead, so that
     nothing is cut off."""

@@ -13,7 +13,7 @@ from spear.ir import ConfigError
 from spear.router import POLICIES, build_generation
 from spear.router.record import NOBODY, Place, Replay, Skipped, Tally, Unreadable, in_order, read_records
 
-from ._output import json_option, print_json, printable, table
+from ._output import file_name, json_option, print_json, printable, table
 from ._signals import EXIT_USAGE
 
 _NAMED: Final = 20
@@ -44,9 +44,9 @@ def replay(
         for result in _results(again, files, tally):
             unreadable += 1
             if unreadable <= _NAMED:
-                click.echo(f"spear: {result}", err=True)
+                click.echo(f"spear: {printable(str(result))}", err=True)
     except OSError as error:
-        click.echo(f"spear: {error.filename}: {error.strerror}", err=True)
+        click.echo(f"spear: {printable(str(error.filename))}: {error.strerror}", err=True)
         context.exit(EXIT_USAGE)
     if unreadable > _NAMED:
         click.echo(f"spear: … and {unreadable - _NAMED} more lines that cannot be read", err=True)
@@ -64,7 +64,7 @@ def _results(again: Replay, files: tuple[Path, ...], tally: Tally) -> Iterator[U
     """What cannot be replayed because it is broken; the rest goes to `tally`."""
     for path in in_order(files):
         with path.open("rb") as file:
-            for found in read_records(file, str(path)):
+            for found in read_records(file, file_name(path)):
                 result = found if isinstance(found, Unreadable) else again.take(Place(*found[0]), found[1])
                 if isinstance(result, Unreadable):
                     yield result

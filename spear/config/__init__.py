@@ -9,6 +9,7 @@ _urls             addresses
 _credentials      reading keys from variables and files
 _budgets          the tables of budgets
 _hedge            the hedge of a route
+_redis            where limits are shared
 _references       names used twice, names that nothing has
 _filters          external filters
 _later            settings that this version does not have
@@ -37,11 +38,15 @@ from ._model import HealthConfig as HealthConfig
 from ._model import Hedge as Hedge
 from ._model import InstanceConfig as InstanceConfig
 from ._model import KeyLimits as KeyLimits
+from ._model import KeysConfig as KeysConfig
 from ._model import LogConfig as LogConfig
 from ._model import Mirror as Mirror
 from ._model import MirrorLimits as MirrorLimits
+from ._model import OnExhausted as OnExhausted
 from ._model import Origin as Origin
 from ._model import Price as Price
+from ._model import Probe as Probe
+from ._model import RedisConfig as RedisConfig
 from ._model import RetryConfig as RetryConfig
 from ._model import Route as Route
 from ._model import RouteMatch as RouteMatch

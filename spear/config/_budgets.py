@@ -24,9 +24,10 @@ def read_budget(report: Report, path: Path, values: Table) -> Budget | None:
         report.add((*path, "name"), "has blanks around it or unprintable characters; expected a plain name")
     if not any(key in values for key in QUANTITIES):
         report.add(path, "limits nothing; expected at least one of `requests`, `tokens` and `cost`")
+    per = values.get("per", "all")
     for key in ("soft", "degrade_to"):
-        if key in values and values.get("per", "all") not in _FOR_REQUESTS:
-            expected = " or ".join(f'per = "{per}"' for per in sorted(_FOR_REQUESTS))
+        if key in values and isinstance(per, str) and per not in _FOR_REQUESTS:
+            expected = " or ".join(f'per = "{each}"' for each in sorted(_FOR_REQUESTS))
             report.add((*path, key), f"has a meaning only beside {expected}")
     kept = durations(report, values, path, ("window",))
     if "window" in values:

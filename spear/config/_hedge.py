@@ -19,9 +19,7 @@ _PERCENTILE: Final = re.compile(r"p[0-9]{1,2}(\.[0-9]{1,3})?")
 
 
 def check_continuation(report: Report, values: Table, path: Path) -> None:
-    match = values.get("match")
-    operation = match.get("operation") if isinstance(match, dict) else None
-    if "continuation" in values and operation not in {None, Operation.CHAT_COMPLETIONS.value}:
+    if "continuation" in values and _operation(values) not in (None, Operation.CHAT_COMPLETIONS.value):
         report.add((*path, "continuation"), "does nothing here: only chats are continued; take it out")
 
 
@@ -31,8 +29,7 @@ def hedge_of(report: Report, values: Table, path: Path) -> Table:
     if not isinstance(hedge, dict):
         return values
     at = (*path, "hedge")
-    match = values.get("match")
-    operation = match.get("operation") if isinstance(match, dict) else None
+    operation = _operation(values)
     if operation in {each.value for each in NEVER_HEDGED}:
         report.add(at, f"does nothing here: {operation} is never hedged; take it out")
     hedge = only_known(report, hedge, at, keys_of(Hedge))
@@ -47,3 +44,10 @@ def hedge_of(report: Report, values: Table, path: Path) -> Table:
     else:
         hedge = durations(report, hedge, at, ("delay",))
     return {**values, "hedge": hedge}
+
+
+def _operation(values: Table) -> str | None:
+    """What a route matches; what is no text there is the model's to complain of."""
+    match = values.get("match")
+    operation = match.get("operation") if isinstance(match, dict) else None
+    return operation if isinstance(operation, str) else None

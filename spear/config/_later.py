@@ -7,19 +7,17 @@ from typing import Final
 
 TOP: Final = frozenset(
     {
-        "hedge", "probe", "limits", "redis", "simulate",
+        "hedge", "probe", "limits",
     }
 )  # fmt: skip
 BACKEND: Final = frozenset(
     {
-        "breaker", "outlier", "probe", "hedge", "mirror", "key_pool", "key_policy", "slow_start", "group",
-        "quota_group", "region",
+        "breaker", "outlier", "hedge", "mirror", "slow_start", "group", "quota_group", "region",
     }
 )  # fmt: skip
-CREDENTIAL: Final = frozenset({"weight"})
 ROUTE: Final = frozenset(
     {
-        "on_exhausted", "max_attempts", "retry", "budget", "limits",
+        "retry", "budget", "limits",
     }
 )  # fmt: skip
 TASK: Final = frozenset({"limits", "policy"})

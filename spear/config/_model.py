@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -40,6 +41,8 @@ class Origin(Section):
 
 Seconds = Annotated[float, Field(gt=0)]
 PolicyName = str
+OnExhausted = Literal["wait", "panic", "fail"]
+MaxAttempts = Annotated[int, Field(ge=1, le=10)]
 
 
 _Rate = Annotated[int, Field(ge=1)] | None
@@ -64,7 +67,10 @@ class Credential(Section):
     source: str
     """`env:NAME` or `file:PATH`: for people, in explanations."""
     value: Secret | None = None
-    quota_group: str | None = None
+    quota_group: Annotated[str, Field(min_length=1)] | None = None
+    """Keys that draw on the same quota cool together."""
+    weight: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """Its share among the keys of a backend."""
     limits: KeyLimits = KeyLimits()
 
 
@@ -77,6 +83,13 @@ class Timeouts(Section):
     first_event: Seconds | None = None
     idle: Seconds = 30.0
     total: Seconds = 600.0
+
+
+class Probe(Section):
+    """A small request of the router's own, where callers' requests do not show how the instance is."""
+
+    every: Annotated[float, Field(ge=0.1)] = 30.0
+    timeout: Seconds = 5.0
 
 
 class Price(Section):
@@ -107,6 +120,7 @@ class InstanceConfig(Section):
     allow_plaintext: bool = False
     stream_usage: bool = True
     region: str | None = None
+    probe: Probe | None = None
     options: dict[str, Json] = {}
     """What only this kind knows; the kind validates it."""
     origin: Origin = Origin()
@@ -201,6 +215,10 @@ class Route(Section):
     """For `consistent_hash`: what keeps requests together, the first of these that a request has."""
     load_bound: Annotated[float, Field(gt=1, le=100)] | None = None
     """For `consistent_hash`: how many times its share of what is running an instance may have."""
+    on_exhausted: OnExhausted | None = None
+    """None = the host's."""
+    max_attempts: MaxAttempts | None = None
+    """None = the host's."""
     hedge: Hedge | None = None
     continuation: Literal["prefill"] | None = None
     """For chat streams that break off after they have begun."""
@@ -214,7 +232,7 @@ class RouterLimits(Section):
     max_requests: Annotated[int, Field(ge=1)] = 8192
     """Requests in flight in all; more wait in the mailbox (`max_waiting`), then are `overloaded`."""
     max_waiting: Annotated[int, Field(ge=0)] = 1024
-    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    max_attempts: MaxAttempts = 3
     default_timeout_s: Seconds = 600.0
     max_inflight: Annotated[int, Field(ge=1)] = 64
     """Of an instance whose own limits do not say."""
@@ -260,6 +278,35 @@ class RetryConfig(Section):
     budget_min: Annotated[int, Field(ge=0)] = 3
     budget_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     throttle_tokens: Annotated[int, Field(ge=1)] = 10
+
+
+class KeysConfig(Section):
+    """When a key is left out for a while, and how it comes back."""
+
+    enabled: bool = True
+    cool_s: Seconds = 1.0
+    cool_max_s: Seconds = 60.0
+    revive_s: Seconds = 600.0
+
+
+class RedisConfig(Section):
+    """Where limits and budgets are shared with other processes."""
+
+    url: Secret
+    source: str = ""
+    """`env:NAME`, `file:PATH` or `url`: for people."""
+    prefix: Annotated[str, Field(max_length=64)] = "spear:"
+    lease_s: Annotated[float, Field(ge=0.2, le=60)] = 2.0
+    node: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Another name for each process; None = one by chance."""
+    nodes: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """How many processes to reckon with at least, where Redis does not say."""
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The address, and a password in it."""
+        password = urlsplit(self.url.reveal()).password
+        return (self.url, Secret(password), Secret(unquote(password))) if password else (self.url,)
 
 
 class MirrorLimits(Section):
@@ -362,7 +409,7 @@ class Config(Section):
 
     layout: Literal["spear", "spearlet"] = "spear"
     default_policy: PolicyName | None = None
-    on_exhausted: Literal["wait", "panic", "fail"] = "wait"
+    on_exhausted: OnExhausted = "wait"
     """What becomes of a request for which nobody is well."""
     debug_raw: bool = False
     """Keep the backend's own JSON in `response.raw`."""
@@ -378,6 +425,8 @@ class Config(Section):
     router: RouterLimits = RouterLimits()
     health: HealthConfig = HealthConfig()
     retries: RetryConfig = RetryConfig()
+    keys: KeysConfig = KeysConfig()
+    redis: RedisConfig | None = None
     mirrors: MirrorLimits = MirrorLimits()
     decisions: DecisionsConfig = DecisionsConfig()
     guests: GuestLimits = GuestLimits()
@@ -391,4 +440,5 @@ class Config(Section):
         keys = (credential.value for credential in self.credentials)
         addresses = (backend.base_url for backend in self.backends)
         urls = (each.url for each in self.filters)
-        return tuple(secret for secret in (*keys, *addresses, *urls) if secret)
+        shared = () if self.redis is None else self.redis.secrets
+        return tuple(secret for secret in (*keys, *addresses, *urls, *shared) if secret)

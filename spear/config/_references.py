@@ -13,9 +13,8 @@ from ._sections import Table
 
 def check_references(report: Report, top: Table, sections: Mapping[str, Any]) -> None:
     """Names that are used twice, or that nothing has."""
-    for key, field in (
-        ("credentials", "name"), ("backends", "name"), ("filters", "name"), ("tasks", "id"), ("budgets", "name"),
-    ):  # fmt: skip
+    named = (("credentials", "name"), ("backends", "name"), ("filters", "name"), ("tasks", "id"), ("budgets", "name"))
+    for key, field in named:
         _unique(report, top, key, field)
     credentials = _written(top, "credentials", "name")
     backends = _written(top, "backends", "name")

@@ -19,6 +19,7 @@ from ._positions import Path
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _NOT_A_NAME = re.compile(r"^sk-|^[a-z]+://|(?=\S*\d)\S{25,}|^\S{41,}$", re.IGNORECASE)
 MAX_PROBLEMS = 100
+_LONGEST_NAME = 128
 
 
 class Report:
@@ -91,10 +92,13 @@ def show_key(key: str) -> str:
 
 
 def did_you_mean(name: str, known: Collection[str], *, otherwise: str = "") -> str:
-    """`; did you mean "x"?` for a near miss, else `; ` and what is known, if that is short enough to help."""
-    near = difflib.get_close_matches(name[:64], sorted(known), n=1, cutoff=0.6)
+    """`; did you mean "x"?` for a near miss, else `; ` and what is known, if that is short enough to help. What is
+    known may be another key's value that is wrong itself: only plain names are shown."""
+    plain = {each for each in known if len(each) <= _LONGEST_NAME and each.isprintable()}
+    near = difflib.get_close_matches(name[:64], sorted(plain), n=1, cutoff=0.6)
     if near:
         return f'; did you mean "{near[0]}"?'
     if known and len(known) <= 40:
-        return f"; {otherwise or 'expected one of'} {', '.join(sorted(known))}"
+        unshown = ["(a name not shown)"] if len(plain) < len(known) else []
+        return f"; {otherwise or 'expected one of'} {', '.join([*sorted(plain), *unshown])}"
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path as FilePath
 from typing import Any, Final
 
 from spear.ir import Limits
@@ -20,10 +21,12 @@ from ._model import (
     HealthConfig,
     InstanceConfig,
     KeyLimits,
+    KeysConfig,
     LogConfig,
     Mirror,
     MirrorLimits,
     Price,
+    Probe,
     RetryConfig,
     Route,
     RouteMatch,
@@ -33,6 +36,7 @@ from ._model import (
 )
 from ._positions import Path
 from ._read import Document, describe
+from ._redis import read_redis
 from ._references import check_references
 from ._report import Report, did_you_mean
 from ._sections import Table, build, durations, keys_of, only_known, table, tables
@@ -56,10 +60,12 @@ _USED_BY: Final = {
 _DURATIONS = ("connect", "first_event", "idle", "total")
 _HEALTH_DURATIONS = ("window_s", "open_s", "open_max_s", "probe_timeout_s", "eject_s", "eject_max_s")
 _RETRY_DURATIONS = ("backoff_s", "backoff_max_s", "retry_after_max_s")
+_KEYS_DURATIONS = ("cool_s", "cool_max_s", "revive_s")
 _ORDERED = (
     ("health", "open_s", "open_max_s"),
     ("health", "eject_s", "eject_max_s"),
     ("retries", "backoff_s", "backoff_max_s"),
+    ("keys", "cool_s", "cool_max_s"),
 )
 _SCALARS = ("default_policy", "on_exhausted", "debug_raw", "tracing")
 
@@ -77,6 +83,8 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         "router": _limits(report, RouterLimits, top, "router", ("default_timeout_s",)),
         "health": _limits(report, HealthConfig, top, "health", _HEALTH_DURATIONS, zero=("slow_start_s", "max_wait_s")),
         "retries": _limits(report, RetryConfig, top, "retries", _RETRY_DURATIONS),
+        "keys": _limits(report, KeysConfig, top, "keys", _KEYS_DURATIONS),
+        "redis": read_redis(report, ("spear", "redis"), top["redis"], document, environ) if "redis" in top else None,
         "mirrors": _mirrors(report, top, document),
         "decisions": _decisions(report, top, document),
         "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
@@ -142,9 +150,18 @@ def _decisions(report: Report, top: Table, document: Document) -> DecisionsConfi
     if section is None or section.path is None:
         return section
     path = (document.folder / section.path).absolute()
-    if "\0" in section.path or path.is_dir() or not path.parent.is_dir():
+    if not _takes_a_file(path):
         report.add(("spear", "decisions", "path"), "is no place for a file; expected a file in a folder that exists")
     return section.model_copy(update={"path": str(path)})
+
+
+def _takes_a_file(path: FilePath) -> bool:
+    """Whether a file may stand there: one that does, or nothing in a folder. A pipe or a device is not one that could
+    be rotated."""
+    try:
+        return path.is_file() or (path.parent.is_dir() and not path.exists())
+    except (OSError, ValueError):  # too long, not to be entered, or with a NUL
+        return False
 
 
 def _check_order(report: Report, section: object, path: Path, low: str, high: str) -> None:
@@ -156,7 +173,7 @@ def _check_order(report: Report, section: object, path: Path, low: str, high: st
 def _credential(
     report: Report, path: Path, values: Table, document: Document, environ: Mapping[str, str], used: Collection[str]
 ) -> Credential | None:
-    values = only_known(report, values, path, ("name", "env", "file", "quota_group", "limits"), _later.CREDENTIAL)
+    values = only_known(report, values, path, ("name", "env", "file", "quota_group", "limits", "weight"))
     sources = [key for key in ("env", "file") if key in values]
     if len(sources) != 1:
         report.add(
@@ -197,7 +214,7 @@ def _backend(report: Report, values: Table, path: Path) -> InstanceConfig | None
     if url is not None:
         url = checked_url(report, url, (*path, "base_url"))
     _name(report, values, path)
-    for key, model in (("limits", Limits), ("price", Price), ("timeouts", Timeouts)):
+    for key, model in (("limits", Limits), ("price", Price), ("timeouts", Timeouts), ("probe", Probe)):
         if isinstance(values.get(key), dict):
             values[key] = only_known(report, values[key], (*path, key), keys_of(model))
     if isinstance(values.get("timeouts"), dict):
@@ -205,10 +222,11 @@ def _backend(report: Report, values: Table, path: Path) -> InstanceConfig | None
         if clocks.get("first_event") == "auto":
             del clocks["first_event"]
         values["timeouts"] = durations(report, clocks, (*path, "timeouts"), _DURATIONS)
+    if isinstance(values.get("probe"), dict):
+        values["probe"] = durations(report, values["probe"], (*path, "probe"), ("every", "timeout"))
     for key in ("ops", "transports", "credentials"):
         _not_empty(report, values, path, key)
-    if isinstance(values.get("credentials"), list) and len(values["credentials"]) > 1:
-        report.add((*path, "credentials"), "names several keys; key pools are not supported by this version: name one")
+    _each_once(report, values, path, "credentials")
     if isinstance(values.get("options"), dict):
         no_secrets(report, values["options"], (*path, "options"))
     instance = build(report, InstanceConfig, values, path)
@@ -276,6 +294,14 @@ def _name(report: Report, values: Table, path: Path) -> None:
 def _not_empty(report: Report, values: Table, path: Path, key: str) -> None:
     if values.get(key) == []:
         report.add((*path, key), "is an empty list; name at least one, or leave the key out")
+
+
+def _each_once(report: Report, values: Table, path: Path, key: str) -> None:
+    found = values.get(key)
+    names = found if isinstance(found, list) else []
+    for index, each in enumerate(names):
+        if isinstance(each, str) and each in names[:index]:
+            report.add((*path, key, index), "is there twice; expected each once")
 
 
 def _policy(report: Report, values: Table, path: Path, key: str) -> None:

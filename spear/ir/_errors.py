@@ -81,9 +81,9 @@ class Attempt(Model):
     backend: str
     key_id: str | None = None
     reason: str
-    """Why this backend was tried: `chosen` by the policy, `fallback` after a failure, `connect_retry`, `retry` after a
-    backoff, `panic` where nobody was well, `hedge` because another one took long, `continued`
-    for the rest of a stream that broke off."""
+    """Why this backend was tried: `chosen` by the policy, `fallback` after a failure, `connect_retry`, `another_key` at
+    the same backend after a refused one, `retry` after a backoff, `panic` where nobody was well, `hedge` because
+    another one took long, `continued` for the rest of a stream that broke off."""
     outcome: Literal["ok", "failed", "refused", "superseded", "cancelled"]
     started_ms: Annotated[float, Field(ge=0)]
     elapsed_ms: Annotated[float, Field(ge=0)]

@@ -14,6 +14,7 @@
     _hedge       when an attempt is late, and what pays for a second one
     _routes      which route, hence which policy and fallback
     _decide      facts -> Plan
+    _probe       what an active probe asks
     _registry    a configuration -> Generation
     _question    what a filter is asked
     _succession  a generation and the next one -> what starts, stays and leaves
@@ -27,8 +28,10 @@
     _settle      what an attempt came to, in the quantities of its limits
     record/      decisions recorded, and replayed
     health/      breakers, outlier ejection, slow start: pure state
+    keys/        which of its keys an instance uses; cooling and dead ones
     _bell        rings when somebody may have recovered
     _desk        what outlives the router's actor
+    probes/      active probes, and the actor that sends them
     _respond     envelopes that it makes
     _leg         one attempt, and a pause between two
     _external    asking an external filter

@@ -43,6 +43,11 @@ class Again:
         self.spent.add(name)
         self._due.pop(name, None)
 
+    def forgive(self, name: str) -> None:
+        """What failed there last was a key, and it has another one: that is no repetition."""
+        self._sends[name] = max(0, self._sends.get(name, 0) - 1)
+        self.spent.discard(name)
+
     def failed(self, name: str, facts: Facts, fault: Fault, now: float, deadline: float, factor: float) -> None:
         """`factor` is the jitter of a backoff."""
         due = None

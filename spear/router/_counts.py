@@ -13,14 +13,15 @@ from ._verdict import Verdict
 
 class Counts:
     __slots__ = (
-        "ailing", "attempts", "cancelled", "connect_retries", "continued", "errors", "fallbacks", "filter_failures",
-        "filter_rejections", "filtered", "hedges", "hedges_denied", "hedges_won", "ok", "panics", "refused", "requests",
-        "retries", "retries_denied", "superseded", "waited",
+        "ailing", "another_key", "attempts", "cancelled", "connect_retries", "continued", "errors", "fallbacks",
+        "filter_failures", "filter_rejections", "filtered", "hedges", "hedges_denied", "hedges_won", "ok", "panics",
+        "refused", "requests", "retries", "retries_denied", "superseded", "waited",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.requests = self.ok = self.cancelled = 0
         self.attempts = self.fallbacks = self.connect_retries = self.refused = 0
+        self.another_key = 0
         self.retries = self.retries_denied = self.waited = self.panics = 0
         self.hedges = self.hedges_won = self.hedges_denied = self.superseded = 0
         self.continued = 0
@@ -50,7 +51,8 @@ class Counts:
 
     def observe(self, instances: Iterable[Instance], now: float) -> Mapping[str, object]:
         """`requests` = ok + errors + cancelled + those still under way. `refused`: full mailboxes that were met.
-        `retries`: sends to the same instance again; `waited`: requests that waited for a recovery.
+        `another_key`: sends to the same instance at once, with another of its keys; `retries`: after a wait; `waited`:
+        requests that waited for a recovery.
         `hedges`: second attempts beside a late one; `hedges_denied`: for want of tokens or budget; `superseded`:
         attempts that were ended because another one had won. `continued`: attempts for the rest of a stream
         that broke off. `filtered`: external filters that were asked, with those that failed and those that rejected."""
@@ -62,6 +64,7 @@ class Counts:
             "attempts": self.attempts,
             "fallbacks": self.fallbacks,
             "connect_retries": self.connect_retries,
+            "another_key": self.another_key,
             "retries": self.retries,
             "retries_denied": self.retries_denied,
             "continued": self.continued,

@@ -1,15 +1,18 @@
 """The course of one request: which attempt comes next, what each came to, and how it ends. No I/O.
 
-At most `max_attempts` sends: first each instance once, but for one free retry where nothing could be sent, then the
-same ones again after a backoff or what they asked for. An instance whose mailbox is full is passed over; that is no
-send. When nobody with the model is left, the route's fallback classes follow. When nobody is well, the course waits,
-panics or fails, as configured. It ends exactly once, as ok, failed or cancelled.
+At most `max_attempts` sends: first each instance once, but for one free retry where nothing could be sent and for
+another of its keys where it refused one; then the same ones again after a backoff or what they asked for. An instance
+whose mailbox is full is passed over; that is no send. When nobody with the model is left, the route's fallback classes
+follow. When nobody is well, the course waits, panics or fails, as configured. It ends exactly once, as ok, failed or
+cancelled.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -47,6 +50,8 @@ from ._routes import find_route
 from ._settle import settle_leg
 from ._usage import settle_usage
 from ._verdict import Verdict
+from .keys import KEYS_COOLING, KeyState, Pool
+from .keys import Trail as KeyTrail
 from .record import Ending, Step, Trail
 
 if TYPE_CHECKING:
@@ -63,13 +68,13 @@ class Course:
     """`arrived` and `upstream` (the asker's own deadline) are on Trio's clock."""
 
     __slots__ = (
-        "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_last", "_left", "_nobody", "_out",
-        "_over", "_plan", "_primary", "_rest", "_retried", "_sampled", "_trail", "_tried", "_upstream", "_verdicts",
-        "arrived", "attempts", "deadline", "desk", "generation", "request",
+        "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_key_trail", "_last", "_left",
+        "_nobody", "_out", "_over", "_plan", "_primary", "_rest", "_retried", "_sampled", "_trail", "_tried",
+        "_upstream", "_verdicts", "arrived", "attempts", "deadline", "desk", "generation", "request",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
-        desk.counts.requests += 1
+        desk.counts.requests += 1  # first: whatever becomes of it is counted, too
         self.desk = desk
         self.generation = generation = desk.generation
         self.request = request
@@ -83,7 +88,10 @@ class Course:
         self._asked = [self._facts]  # of the class that is asked for, then of the fallback classes
         self._classes: Iterator[str] | None = None  # of the route's fallback, once it is needed
         self._left = limits.max_attempts
+        if generation.routed_attempts:
+            self._left = find_route(generation.routes, self._facts).max_attempts or self._left
         self._tried: dict[str, Instance] = {}
+        self._key_trail: KeyTrail | None = None  # once an attempt with a key has failed
         self._again = Again(generation.config.retries)
         self._free: Leg | None = None  # to be repeated at once
         self._retried = False
@@ -117,7 +125,7 @@ class Course:
         if self.generation.filters and (question := self._unasked()) is not None:
             return question
         free, self._free = self._free, None
-        if free is not None and free.ref.status == "running" and free.instance.health.reason(self._op, now) is None:
+        if free is not None and free.ref.status == "running" and self._well(free, now):
             self.desk.counts.connect_retries += 1
             return self._leg(free.plan, free.instance, free.ref, "connect_retry", now)
         if self._left == 0:
@@ -127,7 +135,10 @@ class Course:
             return plan
         if plan.chosen is not None:
             reason = CONTINUED if self._rest else "fallback" if self.attempts else "chosen"
+            if plan.chosen.name in self._tried and not self._rest:
+                reason = "another_key"
             self.desk.counts.fallbacks += reason == "fallback"
+            self.desk.counts.another_key += reason == "another_key"
             self.desk.counts.continued += self._rest
             return self._send(plan, reason, now)
         return None if plan.refused else self._repeat(now) or self._exhausted(now)
@@ -135,6 +146,19 @@ class Course:
     @property
     def _op(self) -> Operation:
         return self.request.operation
+
+    def _well(self, leg: Leg, now: float) -> bool:
+        """Whether its instance may be sent the same again. What it had reserved may be somebody else's by now."""
+        instance = leg.instance
+        return (
+            instance.health.reason(self._op, now) is None
+            and instance.keys_reason(now) is None
+            and instance.limited(leg.plan.facts, now) is None
+        )
+
+    def _closed(self, now: float) -> AbstractSet[str]:
+        """Those that were tried. One that refused a key, and has another one ready, is as good as any other."""
+        return self._tried.keys() if self._key_trail is None else self._key_trail.closed(self._tried, now)
 
     def _ask(
         self, facts: Facts, now: float, exclude: AbstractSet[str], *, panic: bool = False, beside: bool = False
@@ -154,8 +178,9 @@ class Course:
 
     def _decide(self, now: float) -> Plan | Consult:
         """Each decision passes the whole filter again, less those that were tried."""
+        closed = self._closed(now)
         while True:
-            plan = self._plan = self._ask(self._facts, now, self._tried.keys())
+            plan = self._plan = self._ask(self._facts, now, closed)
             if plan.chosen is not None:
                 return plan
             self._nobody = self._nobody or plan.error
@@ -196,13 +221,17 @@ class Course:
 
     def _repeat(self, now: float) -> Leg | Pause | Consult | None:
         """One that was tried already, through the whole filter again; the one that is due first."""
+        first = math.inf
         for repeat in self._again.waiting():
+            if repeat.due >= first:
+                break
             others = self.generation.by_name.keys() - {repeat.name}
             facts = self._with_verdict(repeat.facts) if self.generation.filters else repeat.facts
             if isinstance(facts, Consult):
                 return facts
             plan = self._ask(facts, now, others)
             if plan.chosen is None:
+                first = min(first, self._cooled(plan, repeat.name, repeat.due, now))
                 continue
             if repeat.due > now:
                 return self._pause(Pause(repeat.due))
@@ -210,7 +239,15 @@ class Course:
                 return None
             self.desk.counts.retries += 1
             return self._send(plan, "retry", now)
-        return None
+        return None if first == math.inf else self._pause(Pause(first))
+
+    def _cooled(self, plan: Plan, name: str, due: float, now: float) -> float:
+        """When the instance `name`, due then, may be asked again as far as its keys go; infinity where that is too
+        late, or no matter of cooling keys."""
+        if plan.rejected.get(name) != KEYS_COOLING:
+            return math.inf
+        at = max(due, self.generation.by_name[name].keys_ready_at(now))
+        return at if at < self.deadline and at - now <= self.generation.config.retries.retry_after_max_s else math.inf
 
     def _exhausted(self, now: float) -> Leg | Pause | None:
         """Nobody is admissible. Where that is because nobody is well, what the host has configured."""
@@ -222,11 +259,12 @@ class Course:
         assert first.error is not None
         assert first.recovery is not None
         self._nobody, self._hint_ms = first.error, first.error.retry_after_ms
-        if config.on_exhausted == "panic":
-            plan = self._ask(first.facts, now, self._tried.keys() | spent, panic=True)
+        on_exhausted = find_route(self.generation.routes, self._asked[0]).on_exhausted or config.on_exhausted
+        if on_exhausted == "panic":
+            plan = self._ask(first.facts, now, self._closed(now) | spent, panic=True)
             self.desk.counts.panics += plan.chosen is not None
             return None if plan.chosen is None else self._send(plan, "panic", now)
-        if config.on_exhausted == "fail":
+        if on_exhausted == "fail":
             return None
         if self._give_up is None:
             self._give_up = now + config.health.max_wait_s
@@ -303,6 +341,8 @@ class Course:
         request = send_model(self.request, instance.own_model or plan.facts.model)
         leg = Leg(plan, instance, ref, reason, request, now, self.desk.begin(plan, now))
         self._out.add(leg)
+        if instance.pool is not None:
+            leg.key = self._key(leg, instance, instance.pool, now)
         leg.limit(self.deadline, self._upstream)
         if instance.bounds is not None:
             leg.reservation = instance.bounds.reserve(plan.facts, leg.call.key, now)
@@ -323,6 +363,7 @@ class Course:
         now = leg.first_event_at = trio.current_time()
         self._answered_in_time(leg, now)
         self.desk.judge(leg.plan, leg.trial, "proved", now)
+        self._key_answered(leg, now)
         if self.desk.mirroring is not None:
             self._follow(self.desk.mirroring, leg)
 
@@ -341,8 +382,9 @@ class Course:
         if (rule.counts or rule.same_instance != "no") and not hasty:
             instance.throttle.failed()
         self._again.failed(instance.name, leg.plan.facts, fault, now, self.deadline, jitter_of(leg.plan))
+        has_another_key = leg.key is not None and self._key_failed(leg, leg.key, fault, now)
         self._last = fault.error
-        if rule.another_instance:  # otherwise it is the request's, and says nothing of the instance
+        if rule.another_instance and not has_another_key:  # otherwise it is the request's, or the key's alone
             self._latency(leg).failed((leg.first_event_at or now) - leg.started, now)
         # A connect that timed out has had its time; a refused or reset one is worth the one free retry.
         free = rule.free_retry and not fault.actor_gone and fault.error.code is not ErrorCode.TIMEOUT
@@ -420,6 +462,8 @@ class Course:
         for leg in self._out:
             self.desk.budget.give_back(leg)
             self.desk.judge(leg.plan, leg.trial, "neutral", now)
+            if leg.key is not None:
+                leg.key.release(leg)
             if leg.reservation is not None and leg.reservation.open:
                 leg.reservation.keep(now)
             if self._primary is not None:
@@ -436,6 +480,7 @@ class Course:
         self._record(leg, "ok", now)
         self._answered_in_time(leg, now)
         self.desk.judge(leg.plan, leg.trial, "succeeded", now)
+        self._key_answered(leg, now)
         leg.instance.throttle.succeeded()
         if self.desk.mirroring is not None:
             self._follow(self.desk.mirroring, leg).answered(leg, answer, now)
@@ -486,6 +531,31 @@ class Course:
         """What a stream has used so far: what the backend said, else what passed through."""
         return settle_usage(leg.usage or Usage(), leg.plan.facts, leg.chars, leg.instance.config.price)
 
+    def _key(self, leg: Leg, instance: Instance, pool: Pool, now: float) -> KeyState:
+        facts, bounds = leg.plan.facts, instance.bounds
+        has_room = None
+        if bounds is not None and bounds.keyed:
+            has_room = partial(bounds.key_admits, facts=facts, now=now)
+        session = facts.affinity.session if len(pool.keys) > 1 else None
+        return pool.take(leg, session, now, () if self._key_trail is None else self._key_trail.used, has_room)
+
+    def _key_answered(self, leg: Leg, now: float) -> None:
+        if leg.instance.keys_troubled and leg.key is not None:
+            self.desk.keys.answered(leg.key, leg, leg.started, now, leg.instance)
+
+    def _key_failed(self, leg: Leg, key: KeyState, fault: Fault, now: float) -> bool:
+        """True where this was about the key, and the instance has another one for this request."""
+        rule, name = fault.rule, leg.instance.name
+        self.desk.keys.failed(key, leg, rule.key, fault.error, leg.started, now)
+        if rule.free_retry:
+            return False  # nothing was sent with it
+        self._key_trail = trail = self._key_trail or KeyTrail()
+        trail.failed(name, key, refused=rule.key != "keep")
+        open_again = trail.open_again(name, leg.instance, now)
+        if open_again:
+            self._again.forgive(name)
+        return open_again
+
     def _follow(self, mirroring: Mirroring, leg: Leg) -> Primary:
         """A request is offered once, whatever becomes of that."""
         if self._primary is None:
@@ -504,6 +574,8 @@ class Course:
         self, leg: Leg, outcome: Outcome, now: float, code: ErrorCode | None = None, fault: Fault | None = None
     ) -> None:
         self.desk.budget.give_back(leg)
+        if leg.key is not None and outcome != "ok":
+            leg.key.release(leg)
         if leg.reservation is not None:
             settle_leg(leg, leg.reservation, outcome, fault, now)
         attempt = _attempt(

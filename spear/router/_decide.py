@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from spear.ir import CanonicalError, ErrorCode, invalid_request, make_error
@@ -23,6 +23,7 @@ from ._no_room import no_room
 from ._reweigh import refuse_filtered, reweighted
 from ._routes import Route, find_route
 from .health import BREAKER_OPEN, EJECTED, HALF_OPEN
+from .keys import KEYS_COOLING
 from .policies import POLICIES, Candidate, Change, Choice, Memory
 
 if TYPE_CHECKING:
@@ -180,11 +181,20 @@ def _refuse_backend(generation: Generation, name: str, facts: Facts) -> Canonica
 
 
 def _recovery(instances: Sequence[Instance], facts: Facts, found: Filtered, now: float) -> float | None:
-    """When the first of those recovers that were the last to be taken out."""
+    """When the first of those recovers that were the last to be taken out, or has a key again."""
     if found.step != "health":
         return None
     unwell = [each for each in instances if found.rejected.get(each.name) in _UNWELL]
-    return min((each.health.recovers_at(facts.operation, now) for each in unwell), default=None)
+    if not unwell:
+        return None
+    first = min(each.health.recovers_at(facts.operation, now) for each in unwell)
+    return min(first, _cooled(instances, found, now))
+
+
+def _cooled(instances: Sequence[Instance], found: Filtered, now: float) -> float:
+    """When the first of those may be asked again that have nothing but cooling keys."""
+    cooling = [each for each in instances if found.rejected.get(each.name) == KEYS_COOLING]
+    return min((each.keys_ready_at(now) for each in cooling), default=inf)
 
 
 def _nobody(
@@ -195,11 +205,13 @@ def _nobody(
     recovery: float | None,
     now: float,
 ) -> CanonicalError:
-    assert found.code is not None
     if found.step == "admission":
         return no_room(generation, instances, facts, found.rejected, now)
+    if found.step == "keys" and KEYS_COOLING in found.rejected.values():
+        found, recovery = found._replace(code=ErrorCode.RATE_LIMITED), _cooled(instances, found, now)
+    assert found.code is not None
     hint = RETRY_HINT_MS if recovery is None else ceil((recovery - now) * 1000)
-    unavailable = found.code is ErrorCode.BACKEND_UNAVAILABLE
+    unavailable = found.code in (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.RATE_LIMITED)
     return make_error(
         found.code,
         _message(generation, facts, found),
@@ -234,6 +246,10 @@ def _message(generation: Generation, facts: Facts, found: Filtered) -> str:
             names = sorted({name for each in bound for name in each.answers_to})
             more = ", …" if len(names) > _NAMES_SHOWN else ""
             return f"no backend has this model; there are: {', '.join(names[:_NAMES_SHOWN])}{more}"
+        case "keys" if found.code is ErrorCode.RATE_LIMITED:
+            return "every key of the backends that could take the request has reached its rate limit"
+        case "keys":
+            return "no backend that could take the request has a usable key left: " + _counted(found.rejected)
         case _:
             return "every backend that could take the request is unavailable: " + _counted(found.rejected)
 

@@ -31,6 +31,7 @@ from ._retry import Budget, jitter
 from ._routes import taus_of
 from ._succession import Succession
 from .health import Trial, Verdict, form_groups
+from .keys import Ring
 from .limits import Book, MeterFactory, local_meter
 from .policies import POLICIES, Change, Memory
 from .record import Decisions
@@ -47,8 +48,8 @@ class Desk:
     by."""
 
     __slots__ = (
-        "_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "limits", "mirroring", "pausing",
-        "purses",
+        "_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "keys", "limits", "mirroring",
+        "pausing", "purses", "stirred",
     )  # fmt: skip
 
     def __init__(
@@ -56,12 +57,16 @@ class Desk:
     ) -> None:
         self.generation = generation
         form_groups(generation.instances, generation.config.health)
+        self.keys = Ring()
+        self.keys.hold(generation.config, generation.instances)
         self.limits = Book(meters)
         self.limits.open(generation.config, generation.instances)
         self.counts = Counts()
         self._memory = Memory()
         self._rng = rng or Random()
         self.bell = Bell()
+        self.stirred = Bell()
+        """Rings for active probes: a breaker is not closed, or another configuration holds."""
         self.budget = Budget()
         self.purses = Purses()
         self.decisions = Decisions(generation.config.decisions)
@@ -82,10 +87,12 @@ class Desk:
         for instance in generation.instances:
             instance.tune(config.health, config.retries, taus)
         form_groups(generation.instances, config.health)
+        self.keys.hold(config, generation.instances)
         self.limits.open(config, generation.instances)
         self.purses.switch((route.match, route.hedge) for route in generation.routes if route.hedge is not None)
         self.decisions.tune(config.decisions)
         self.bell.ring()
+        self.stirred.ring()
 
     def begun(self, facts: Facts) -> None:
         """A request of `facts` is under way."""
@@ -155,6 +162,8 @@ class Desk:
         plan.chosen.health.settle(trial, verdict, now, jitter_of(plan) if verdict == "failed" else 1.0)
         if trial.probe:
             self.bell.ring()
+        if not trial.breaker.closed:
+            self.stirred.ring()
 
     def may_repeat(self, instance: Instance) -> bool:
         """Whether a request may be sent to `instance` once more, by its throttle and the budget of all."""
@@ -193,6 +202,7 @@ class Desk:
         observed: dict[str, object] = {
             "generation": self.generation.number,
             **self.counts.observe(self.generation.instances, now),
+            "keys": self.keys.observe(now),
             "decisions": self.decisions.observe(),
         }
         if self.limits.budgets:

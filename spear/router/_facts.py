@@ -7,6 +7,7 @@ character. The keys that requests can be kept together by stand here only as has
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from spear.ir import (
@@ -34,6 +35,11 @@ from ._latency import Timing
 from ._verdict import Verdict
 
 _CHARS_PER_TOKEN: Final = 4
+_MOST: Final = 1 << 53
+"""Of an output's tokens, of an image's pixels. More is as good as no bound, and arithmetic with it can overflow."""
+_NAME_CHARS: Final = 128
+"""Of a task or an execution, as far as it is kept. No configured task has a longer id."""
+_DIGITS: Final = 15
 _STREAM: Final = Feature.STREAM.value
 
 
@@ -98,7 +104,7 @@ def facts_of(request: RequestEnvelope) -> Facts:
     return Facts(
         operation=request.operation,
         model=request.model,
-        task_id=request.task_id,
+        task_id=_shortened(request.task_id),
         backend=routing.backend,
         allowlist=routing.allowlist,
         denylist=routing.denylist,
@@ -113,8 +119,16 @@ def facts_of(request: RequestEnvelope) -> Facts:
         input_tokens=input_tokens,
         tokens=input_tokens + sizes.output_tokens,
         affinity=Affinity.of(request),
-        execution_id=request.meta.execution_id,
+        execution_id=_shortened(request.meta.execution_id),
     )
+
+
+def _shortened(name: str | None) -> str | None:
+    """A longer one by its beginning and a digest: budgets keep thousands of them."""
+    if name is None or len(name) <= _NAME_CHARS:
+        return name
+    digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return f"{name[: _NAME_CHARS - len(digest) - 1]}~{digest}"
 
 
 def estimate_tokens(chars: int) -> int:
@@ -156,7 +170,9 @@ def _chat_sizes(chat: ChatRequest) -> Sizes:
         for call in message.tool_calls:
             chars += len(call.function.name) + len(call.function.arguments)
     tools = sum(map(json_chars, chat.tools)) if chat.tools else 0
-    return Sizes(chars=chars, media_bytes=media, tool_chars=tools, output_tokens=chat.generation.max_tokens or 0)
+    return Sizes(
+        chars=chars, media_bytes=media, tool_chars=tools, output_tokens=min(chat.generation.max_tokens or 0, _MOST)
+    )
 
 
 def _parts_bytes(message: ChatMessage) -> int:
@@ -192,6 +208,8 @@ def _media_bytes(media: MediaRef | None) -> int:
 
 
 def _longer_side(size: str | None) -> int:
-    """`1024x768` -> 1024; what is no such text (`auto`) -> 0."""
+    """`1024x768` -> 1024; what is no such text (`auto`) -> 0. A number that nobody would write is very large."""
     numbers = (size or "").lower().split("x")
-    return max(map(int, numbers)) if all(each.isascii() and each.isdigit() for each in numbers) else 0
+    if not all(each.isascii() and each.isdigit() for each in numbers):
+        return 0
+    return max(int(each) if len(each) <= _DIGITS else _MOST for each in numbers)

@@ -21,10 +21,12 @@ from spear.ir import ErrorCode, Limits
 from ._case import Case, Instances, Reject, keep
 from ._facts import Facts
 from ._instance import Instance
-from ._moment import admission, health, slow_start, untried
+from ._moment import admission, health, keys, slow_start, untried
 
 FILTERED: Final = "filtered"
 FORCED_OTHER: Final = "filtered:forced_other"
+_MOST_NAMES: Final = 128
+_MOST_CHARS: Final = 4096
 
 
 class Filtered(NamedTuple):
@@ -45,7 +47,8 @@ class _Step(NamedTuple):
 
 
 class Remembered:
-    """What the lasting steps left, for the requests seen last; belongs to one tuple of instances."""
+    """What the lasting steps left, for the requests seen last; belongs to one tuple of instances. Not for those that
+    name very much: their callers could fill the memory with it."""
 
     __slots__ = ("_found", "_most", "usable")
 
@@ -111,8 +114,17 @@ def _lasting(
     found = remembered.get(key)
     if found is None:
         found = _run(steps or _LASTING, instances, case, {})
-        remembered.put(key, found)
+        if _names_little(facts):
+            remembered.put(key, found)
     return found
+
+
+def _names_little(facts: Facts) -> bool:
+    own = facts.model, facts.backend or ""
+    lists: tuple[Sequence[str], ...] = (
+        own, facts.allowlist, facts.denylist, facts.ops, facts.features, facts.transports,
+    )  # fmt: skip
+    return sum(map(len, lists)) <= _MOST_NAMES and sum(len(name) for names in lists for name in names) <= _MOST_CHARS
 
 
 def _run(steps: Sequence[_Step], left: Instances, case: Case, rejected: Reject, able: Instances = ()) -> Filtered:
@@ -243,6 +255,8 @@ _BEFORE: Final = _LASTING[:-1]
 _SAID: Final = (_Step("filter", _NOBODY, external), _LASTING[-1])
 _NOW: Final = (
     _Step("untried", ErrorCode.BACKEND_UNAVAILABLE, untried),
+    # Before health: while somebody is merely unwell, there is a recovery to wait for.
+    _Step("keys", ErrorCode.CREDENTIALS_EXHAUSTED, keys),
     _Step("health", ErrorCode.BACKEND_UNAVAILABLE, health),
     _Step("admission", ErrorCode.OVERLOADED, admission),
     _Step("slow start", ErrorCode.BACKEND_UNAVAILABLE, slow_start),

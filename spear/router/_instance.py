@@ -20,6 +20,7 @@ from ._facts import Facts, hash_name
 from ._latency import DEFAULT_TAU_S, Estimate, Latency, Timing
 from ._retry import Throttle
 from .health import Health
+from .keys import Pool
 from .limits import RATES, Bounds
 
 NOT_STARTED: Final = "not_started"
@@ -30,9 +31,9 @@ _LIMITS_OF_ADMISSION: Final = frozenset({"max_inflight", "max_queue", *RATES})
 class Instance:
     __slots__ = (
         "answers_to", "bounds", "capabilities", "checks_limits", "config", "failed", "features", "health", "identity",
-        "index", "keys", "kind", "kind_name", "latencies", "lingers", "max_inflight", "max_queue", "name", "ops",
-        "own_model", "price", "priority", "reason", "ref", "refused", "room", "sent", "taus", "throttle", "transports",
-        "turns", "weight",
+        "index", "keys", "keys_troubled", "kind", "kind_name", "latencies", "lingers", "max_inflight", "max_queue",
+        "name", "ops", "own_model", "pool", "price", "priority", "reason", "ref", "refused", "room", "sent", "taus",
+        "throttle", "transports", "turns", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +73,10 @@ class Instance:
         self.max_queue = limits.max_queue if own.max_queue is None else own.max_queue
         self.room = self.max_inflight + self.max_queue
         self.keys = tuple(keys)
+        self.pool: Pool | None = None
+        """Its keys with what is known of them, once a desk holds it; None where it needs no key."""
+        self.keys_troubled = False
+        """Some of them may be cooling or dead: only then there is anything to ask."""
         self.reason = reason
         """Why this instance is out of service for the whole generation; None = it is not."""
         self.ref: Ref[BackendMessage] | None = None
@@ -87,7 +92,8 @@ class Instance:
         self.throttle = Throttle(retries)
 
     def adjust(self, config: InstanceConfig) -> None:
-        """Take over what only the router reads: weight, priority, price, rates. All else in `config` is as it was."""
+        """Take over what only the router reads: weight, priority, price, rates, probe. All else in `config` is as it
+        was."""
         self.config = config
         self.capabilities = self.capabilities.model_copy(update={"limits": config.limits})
         self.weight = config.weight
@@ -141,7 +147,14 @@ class Instance:
 
     def limited(self, facts: Facts, now: float) -> str | None:
         """Why a rate or a budget leaves no room for such a request now; None = there is room."""
-        return None if self.bounds is None else self.bounds.reason(facts, now)
+        return None if self.bounds is None else self.bounds.reason(facts, now, self._keys_from(now))
+
+    def room_at(self, facts: Facts, now: float) -> float:
+        """When that will be otherwise."""
+        return now if self.bounds is None else self.bounds.ready_at(facts, now, self._keys_from(now))
+
+    def _keys_from(self, now: float) -> dict[str, float] | None:
+        return self.pool.usable_from(now) if self.keys_troubled and self.pool is not None else None
 
     def estimate(self, timing: Timing, tau: float) -> Estimate | None:
         """How long it takes for such calls; None = nobody knows."""
@@ -155,9 +168,17 @@ class Instance:
             found = self.latencies[timing] = Latency(self.taus)
         return found
 
-    def key(self) -> Key | None:
-        """The credential for the next attempt: the first that has a value."""
-        return self.keys[0] if self.keys else None
+    def spare_key(self, now: float) -> Key | None:
+        """For what is sent beside requests, such as mirrors; None where it needs none, or none is well."""
+        return None if self.pool is None else self.pool.spare(now)
+
+    def keys_reason(self, now: float) -> str | None:
+        """Why none of its keys may be used now; None = one may, or it needs none."""
+        return self.pool.reason(now) if self.keys_troubled and self.pool is not None else None
+
+    def keys_ready_at(self, now: float) -> float:
+        """Where they all cool: when the first of them may be used again."""
+        return now if self.pool is None else self.pool.ready_at(now)
 
     def host(self, *, debug_raw: bool) -> Host:
         """What its adapter is lent: its own secrets only, to keep them out of texts."""

@@ -13,6 +13,7 @@ from ._decide import Plan
 from ._hedge import Purse
 from ._instance import Instance
 from .health import Trial
+from .keys import KeyState
 from .limits import Reservation
 
 Outcome = Literal["ok", "failed", "refused", "superseded", "cancelled"]
@@ -25,7 +26,7 @@ class Leg:
     what the backend said so far; `chars`: how much of a stream has passed through."""
 
     __slots__ = (
-        "call", "chars", "deadline", "first_event_at", "instance", "plan", "purse", "reason", "ref", "request",
+        "call", "chars", "deadline", "first_event_at", "instance", "key", "plan", "purse", "reason", "ref", "request",
         "reservation", "started", "streamed", "timed", "trial", "usage",
     )  # fmt: skip
 
@@ -46,6 +47,7 @@ class Leg:
         self.request = request
         self.started = started
         self.trial = trial
+        self.key: KeyState | None = None
         self.first_event_at: float | None = None
         self.timed = False
         self.reservation: Reservation | None = None
@@ -63,7 +65,7 @@ class Leg:
             connect=timeouts.connect,
             first_event=timeouts.first_event or FIRST_EVENT_S,
             idle=timeouts.idle,
-            key=self.instance.key(),
+            key=None if self.key is None else self.key.key,
         )
 
 

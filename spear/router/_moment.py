@@ -1,4 +1,4 @@
-"""The steps of the filter that depend on the moment: tried already, unwell, full, just recovered."""
+"""The steps of the filter that depend on the moment: tried already, no key, unwell, full, just recovered."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ def untried(left: Instances, case: Case, rejected: Reject) -> Instances:
     return keep(left, rejected, lambda each: "already_tried" if each.name in case.tried else None)
 
 
+def keys(left: Instances, case: Case, rejected: Reject) -> Instances:
+    for each in left:
+        if each.keys_troubled:
+            return keep(left, rejected, lambda each: each.keys_reason(case.now))
+    return left
+
+
 def health(left: Instances, case: Case, rejected: Reject) -> Instances:
     kept, quiet = [], True
     for each in left:
@@ -38,7 +45,7 @@ def health(left: Instances, case: Case, rejected: Reject) -> Instances:
 def _well(left: Instances, case: Case, rejected: Reject) -> Instances:
     """Without those that an open breaker or an ejection leaves out."""
     operation, now = case.facts.operation, case.now
-    reasons = [each.health.reason(operation, now) for each in left]
+    reasons = [None if each.health.quiet else each.health.reason(operation, now) for each in left]
     if case.panic and None not in reasons:
         worst = all(reason == BREAKER_OPEN for reason in reasons)
         reasons = [None if worst or reason != BREAKER_OPEN else reason for reason in reasons]

@@ -39,7 +39,7 @@ def no_room(
     if full:
         message = "every backend that could take the request is full"
         return make_error(ErrorCode.OVERLOADED, message, retry_after_ms=RETRY_HINT_MS, **what)
-    ready = min((_ready_at(each, facts, now) for each in rates or paid), default=inf)
+    ready = min((each.room_at(facts, now) for each in rates or paid), default=inf)
     names = ", ".join(sorted({rejected[each.name] for each in rates or paid}))
     if ready == inf:
         message = f"the request is larger than what is allowed at all ({names})"
@@ -48,7 +48,3 @@ def no_room(
         message = f"every backend that could take the request has reached a limit ({names})"
         what["retry_after_ms"] = ceil((ready - now) * 1000 - _ROUNDING)
     return make_error(ErrorCode.RATE_LIMITED if rates else ErrorCode.BUDGET_EXCEEDED, message, **what)
-
-
-def _ready_at(instance: Instance, facts: Facts, now: float) -> float:
-    return now if instance.bounds is None else instance.bounds.ready_at(facts, now)

@@ -19,6 +19,7 @@ from spear.ir import Capabilities, ConfigError, Operation, Problem, RoutingError
 from ._external import ExternalFilter
 from ._filter import Remembered
 from ._instance import MISSING_CREDENTIAL, Instance
+from ._probe import why_no_probe
 from ._routes import Route, routes_of, taus_of
 from .policies import POLICIES, WITHIN_LEVEL
 
@@ -43,12 +44,16 @@ class Generation:
     """Whether any route hedges."""
     continued: bool = field(init=False)
     """Whether any route continues streams."""
+    routed_attempts: bool = field(init=False)
+    """Whether any route has a `max_attempts` of its own."""
     remembered: Remembered = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {each.name: each for each in self.instances})
         object.__setattr__(self, "hedged", any(route.hedge is not None for route in self.routes))
         object.__setattr__(self, "continued", any(route.continued for route in self.routes))
+        routed = any(route.max_attempts is not None for route in self.routes)
+        object.__setattr__(self, "routed_attempts", routed)
         object.__setattr__(self, "remembered", Remembered(self.instances))
         object.__setattr__(self, "filters", {each.name: each for each in self.config.filters})
         object.__setattr__(self, "tasks", {task.id: task for task in self.config.tasks})
@@ -124,10 +129,12 @@ class _Build:
             return None
         reason = MISSING_CREDENTIAL if config.credentials and not keys else None
         whole = self.config
-        return Instance(
+        made = Instance(
             index, config, kind, capabilities=capabilities, limits=whole.router, health=whole.health,
             retries=whole.retries, keys=keys, reason=reason, taus=self.taus,
         )  # fmt: skip
+        self.check_probe(made)
+        return made
 
     def capabilities(self, config: InstanceConfig, kind: Capabilities) -> Capabilities | None:
         ops = kind.ops if config.ops is None else config.ops
@@ -174,6 +181,15 @@ class _Build:
             self.wrong(config.origin, "", str(error))
         except Exception as bug:  # noqa: BLE001 -- a kind may be anybody's; one that is broken is one more problem
             self.wrong(config.origin, "", f"the check of kind {config.kind!r} failed: {type(bug).__name__}")
+
+    def check_probe(self, instance: Instance) -> None:
+        if instance.config.probe is None:
+            return
+        problem = why_no_probe(instance.capabilities.ops, instance.own_model, instance.max_inflight)
+        if problem is None and not self.config.health.enabled:
+            problem = "probes are for breakers, which `health.enabled = false` turns off; take it out"
+        if problem is not None:
+            self.wrong(instance.config.origin, "probe", problem)
 
     def check_routes(self) -> None:
         self.check_policy(self.config.origin, "default_policy", self.config.default_policy, POLICIES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from spear.config import Config, Hedge, Mirror, RouteMatch
+from spear.config import Config, Hedge, Mirror, OnExhausted, RouteMatch
 from spear.config import Route as RouteConfig
 from spear.ir import Operation
 
@@ -36,6 +36,9 @@ class Route(NamedTuple):
     filter: str | None = None
     hedge: Hedge | None = None
     continued: bool = False
+    on_exhausted: OnExhausted | None = None
+    """This and `max_attempts` of None = the host's."""
+    max_attempts: int | None = None
 
     def policy_for(self, operation: Operation) -> str:
         return self.policy or DEFAULT_POLICY[operation]
@@ -77,4 +80,6 @@ def _resolve(route: RouteConfig, default: str | None) -> Route:
         route.filter,
         route.hedge,
         route.continuation is not None,
+        route.on_exhausted,
+        route.max_attempts,
     )

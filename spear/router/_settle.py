@@ -10,7 +10,7 @@ from spear.ir import Failure, Usage
 from ._facts import estimate_tokens
 from ._failures import Fault
 from ._leg import Leg, Outcome
-from ._usage import TOKENS_BOTH_WAYS
+from ._usage import TOKENS_BOTH_WAYS, believable
 from .limits import ASKED, NOTHING, Amounts, Reservation, amounts_of
 
 _UNSENT: Final = frozenset({Failure.CONNECT, Failure.OVERLOAD})
@@ -46,6 +46,7 @@ def used_of(usage: Usage | None, reserved: Amounts, price: Price | None) -> Amou
     """What `usage` says, and what it does not say as it was reserved."""
     if usage is None:
         return reserved
+    usage = believable(usage)
     known, output = usage.input_tokens, usage.output_tokens
     return amounts_of(
         reserved.input_tokens if known is None else known,

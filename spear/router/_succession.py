@@ -1,8 +1,8 @@
 """From one generation to the next: who stays, who starts, who leaves. Pure: nothing is started, stopped or changed.
 
 An instance whose actor would be made from the same things stays the very same object: its actor, its connections, its
-load, its counters and what policies remember of it go on. Weight, priority, price and rates are read by the router
-alone, so that they are adjusted without its actor noticing. Any other change replaces it.
+load, its counters and what policies remember of it go on. Weight, priority, price, rates and probe are read by the
+router alone, so that they are adjusted without its actor noticing. Any other change replaces it.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ def _same_actor(old: Instance, new: Instance) -> bool:
 
 
 def _routers_own(config: InstanceConfig) -> tuple[object, ...]:
-    return config.weight, config.priority, config.price, config.limits
+    return config.weight, config.priority, config.price, config.limits, config.probe
 
 
 def _actors_own(config: InstanceConfig) -> InstanceConfig:
     limits = config.limits.model_copy(update=_NO_RATES)
-    update = {"weight": 0, "priority": 0, "price": None, "limits": limits, "origin": Origin()}
+    update = {"weight": 0, "priority": 0, "price": None, "limits": limits, "probe": None, "origin": Origin()}
     return config.model_copy(update=update)
 
 

@@ -8,13 +8,29 @@ from spear.ir import ChatResult, Operation, ResultPayload, Usage
 from ._facts import Facts, estimate_tokens
 
 _PER = 1_000_000
+_MOST_TOKENS = 1_000_000_000
+"""Of one call. A backend that says more does not know: taken at its word it would use up everybody's limits."""
 TOKENS_BOTH_WAYS = frozenset({Operation.CHAT_COMPLETIONS})
 _TOKENS_IN = frozenset({Operation.CHAT_COMPLETIONS, Operation.EMBEDDINGS})
+
+
+def believable(usage: Usage) -> Usage:
+    """`usage` without counts that no call can come to."""
+    received, sent = usage.input_tokens or 0, usage.output_tokens or 0
+    if received <= _MOST_TOKENS and sent <= _MOST_TOKENS:
+        return usage
+    update: dict[str, object] = {"estimated": True}
+    if received > _MOST_TOKENS:
+        update["input_tokens"] = None
+    if sent > _MOST_TOKENS:
+        update["output_tokens"] = None
+    return usage.model_copy(update=update)
 
 
 def settle_usage(usage: Usage, facts: Facts, output: ResultPayload | int, price: Price | None) -> Usage:
     """`usage` with the missing token counts estimated and flagged, and the cost of the configured price. `output` is
     what was answered, or how many characters of it."""
+    usage = believable(usage)
     update: dict[str, object] = {}
     if usage.input_tokens is None and facts.operation in _TOKENS_IN:
         update = {"input_tokens": facts.input_tokens, "estimated": True}

@@ -22,6 +22,11 @@ _OWN: Final = frozenset({"name", "spear", "reloads"})
 _NOT_OF_A_ROUTE: Final = frozenset({"match", "origin"})
 _OUTSIDE: Final = ("redis", "filters", "decisions")
 _OUTSIDE_WITHIN: Final = {"routes": ("filter",), "mirrors": ("path",)}
+_LONGEST_NAME: Final = 128
+MOST_BACKENDS: Final = 10_000
+MOST_CONFIGS: Final = 256
+"""Variants and their reloads: each is a whole configuration."""
+MOST_COPIES: Final = 200_000
 AS_WRITTEN: Final = "as configured"
 
 
@@ -53,9 +58,10 @@ def read_variants(
     configuration itself are raised."""
     behaviours = tuple(behaviours)
     plain = table(configuration.report, configuration.data, (), "spear")
+    report = document.report
+    _check_amount(report, plain, behaviours, compare)
     base = expand(plain, behaviours)
     config = _config(configuration, base)
-    report = document.report
     _check_behaviours(report, config, behaviours)
     if only:
         compare = _only(report, compare, only)
@@ -72,6 +78,27 @@ def read_variants(
         _check_backends(report, variant, behaviours, path)
         variants.append(variant)
     return tuple(variants)
+
+
+def _check_amount(
+    report: Report, plain: Table, behaviours: Iterable[Behaviour], compare: Sequence[tuple[KeyPath, Table]]
+) -> None:
+    """Before any of it is made. Raises `ConfigError`: what is too much is not read on."""
+    copies, backends = _copied(behaviours), plain.get("backends")
+    names = [each.get("name") for each in backends if isinstance(each, dict)] if isinstance(backends, list) else []
+    count = sum(copies.get(name, 1) for name in names if isinstance(name, str))
+    reloads = [each.get("reloads") for _, each in compare]
+    configs = len(compare) + sum(len(each) for each in reloads if isinstance(each, list))
+    if count > MOST_BACKENDS:
+        report.add(("simulate", "backends"), f"come to {count} with their copies; expected at most {MOST_BACKENDS}")
+    if configs > MOST_CONFIGS:
+        report.add(
+            ("simulate", "compare"), f"has {configs} variants and reloads; expected at most {MOST_CONFIGS} in all"
+        )
+    elif count * configs > MOST_COPIES:
+        message = f"has {configs} variants and reloads of {count} backends; expected at most {MOST_COPIES} in all"
+        report.add(("simulate", "compare"), message)
+    report.raise_if_any()
 
 
 def _only(report: Report, compare: Sequence[tuple[KeyPath, Table]], only: Sequence[str]) -> list[tuple[KeyPath, Table]]:
@@ -93,7 +120,7 @@ def _variant(report: Report, configuration: Document, base: Table, values: Table
     known = (RouteConfig.model_fields.keys() - _NOT_OF_A_ROUTE) | _OWN
     values = only_known(report, values, path, known)
     name = values.get("name")
-    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+    if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
         report.add((*path, "name"), "is missing or no name; expected one of your choice")
         return None
     patch = table(report, values, path, "spear")
@@ -159,7 +186,7 @@ def _without(values: Table, keys: Iterable[str]) -> Table:
 
 def expand(plain: Table, behaviours: Iterable[Behaviour]) -> Table:
     """With all copies of the backends, and with keys that need no file."""
-    copies = {each.name: each.copies for each in behaviours if each.copies > 1}
+    copies = _copied(behaviours)
     whole = dict(plain)
     if isinstance(backends := whole.get("backends"), list):
         whole["backends"] = [
@@ -172,6 +199,10 @@ def expand(plain: Table, behaviours: Iterable[Behaviour]) -> Table:
             for number, each in enumerate(credentials)
         ]  # fmt: skip
     return whole
+
+
+def _copied(behaviours: Iterable[Behaviour]) -> dict[str, int]:
+    return {each.name: each.copies for each in behaviours if each.copies > 1}
 
 
 def _copies(backend: Table, copies: Mapping[str, int]) -> list[Table]:

@@ -14,7 +14,7 @@ from spear.config import Section
 LONGEST: Final = 86_400.0
 """No draw is above it: a heavy tail must not stop a simulation's clock for good."""
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=1e12)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Draw = Callable[[Random], float]
 
@@ -33,14 +33,15 @@ class Distribution(Section):
     """`tail_share` of all draws is multiplied with `tail_factor`: a mixture with a slow tail."""
 
     kind: Literal["constant", "uniform", "exponential", "lognormal", "pareto"]
-    value: Annotated[float, Field(ge=0)] | None = None
-    low: Annotated[float, Field(ge=0)] | None = None
+    value: Annotated[float, Field(ge=0, le=1e12)] | None = None
+    low: Annotated[float, Field(ge=0, le=1e12)] | None = None
     high: Positive | None = None
     mean: Positive | None = None
     median: Positive | None = None
     sigma: Annotated[float, Field(ge=0, le=5)] | None = None
     minimum: Positive | None = None
-    alpha: Annotated[float, Field(gt=0, le=100)] | None = None
+    alpha: Annotated[float, Field(ge=0.1, le=100)] | None = None
+    """Below a tenth the largest draws would be beyond any number."""
     tail_share: Share = 0.0
     tail_factor: Positive = 1.0
 

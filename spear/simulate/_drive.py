@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
@@ -34,6 +34,7 @@ _MOST_PAYLOADS: Final = 512
 _LONGEST_TEXT: Final = 1_000_000
 _TOLD_EVERY: Final = 500
 Told = Callable[[int], None]
+SleepUntil = Callable[[float], Awaitable[None]]
 
 
 class Drive:
@@ -49,6 +50,7 @@ class Drive:
         tell: Told | None = None,
         *,
         keep: int = 0,
+        sleep_until: SleepUntil = trio.sleep_until,
     ) -> None:
         self._runtime = runtime
         self._traffic = traffic
@@ -56,6 +58,8 @@ class Drive:
         self._sizes = sizes
         self._tell = tell
         self._keep = keep
+        self._sleep_until = sleep_until
+        self._meta = Meta(source="simulation")
         self._ended_ids: deque[str] = deque()
         self._payloads: dict[int, ChatRequest] = {}
         self._timeout_ms = None if traffic.timeout is None else max(1, round(traffic.timeout * 1000))
@@ -66,7 +70,7 @@ class Drive:
         async with trio.open_nursery() as nursery:
             for number, arrival in enumerate(arrivals):
                 if (at := start + arrival.at) > trio.current_time():
-                    await trio.sleep_until(at)
+                    await self._sleep_until(at)
                 self._tally.arrived(arrival.at)
                 nursery.start_soon(self._one, number, arrival)
                 if self._tell is not None and number % _TOLD_EVERY == 0:
@@ -128,7 +132,9 @@ class Drive:
             payload = self._payloads[tokens] = ChatRequest(
                 model=self._traffic.model, messages=(ChatMessage(role="user", content=text),)
             )
-        meta = Meta(source="simulation", session_id=None if arrival.session is None else f"session-{arrival.session}")
+        meta = self._meta
+        if arrival.session is not None:
+            meta = Meta(source="simulation", session_id=f"session-{arrival.session}")
         return RequestEnvelope(
             request_id=request_id,
             operation=Operation.CHAT_COMPLETIONS,

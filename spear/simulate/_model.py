@@ -35,6 +35,7 @@ from spear.ir import (
     make_error,
 )
 
+from ._clock import JumpClock
 from ._scenario import Behaviour, Errors, RateLimit
 from ._weather import Weather, weather
 
@@ -91,7 +92,7 @@ class ModelledBackend:
     """One backend. `calls` = answered + failed + left + those under way; `tokens_in`, `tokens_out` and `cost` are what
     it charges for, calls that nobody waited for included."""
 
-    def __init__(self, behaviour: Behaviour, name: str, price: Price, seed: int, start: float) -> None:
+    def __init__(self, behaviour: Behaviour, name: str, price: Price, seed: int, clock: JumpClock) -> None:
         self.name = name
         self.behaviour = behaviour
         self.calls = self.answered = self.left = 0
@@ -103,20 +104,23 @@ class ModelledBackend:
         self._price = behaviour.price or price
         self._rng = Random(f"{seed}:backend:{name}")
         self._draw = behaviour.latency.draws()
-        self._start = start
+        self.clock = clock
+        self._start = clock.now
         self._weather: Weather = weather(behaviour, 0.0)
         self._buckets: dict[str, Bucket] = {}
+        accounts = behaviour.rate_limit.accounts if behaviour.rate_limit else ()
+        self._account = {key: f"account {number}" for number, keys in enumerate(accounts) for key in keys}
         self._places = None if behaviour.concurrency is None else trio.Semaphore(behaviour.concurrency)
         self._waiting = 0
 
     async def invoke(self, size: Size, call: Call) -> Answer:
         self.calls += 1
         size.calls += 1
-        began = trio.current_time()
+        began = self.clock.now
         try:
             now = await self._admitted(call)
             await self._enter()
-            waited = trio.current_time() - began if self._places is not None else 0.0
+            waited = self.clock.now - began if self._places is not None else 0.0
             with _Work(self, size, self._work_s(now, size.output), now) as work:
                 await work.wait(call.first_event - waited)
         except trio.Cancelled:
@@ -135,7 +139,7 @@ class ModelledBackend:
             await self._enter()
             first, pause, cut = self._drips(now, size.output)
             with _Work(self, size, first + pause * self.behaviour.stream_events, now) as work:
-                await trio.sleep(first)
+                await self.clock.sleep(first)
                 async with aclosing(self._items(size, pause, cut, work)) as items:
                     yield items
                 done = work.done
@@ -152,7 +156,7 @@ class ModelledBackend:
                 self.fail("cut")
             yield _DELTA
             if pause:
-                await trio.sleep(pause)
+                await self.clock.sleep(pause)
         self.answered += 1
         work.done = True
         usage = Usage(input_tokens=size.input, output_tokens=size.output)
@@ -162,7 +166,7 @@ class ModelledBackend:
     # --- before the work
 
     async def _admitted(self, call: Call) -> Weather:
-        now = trio.current_time() - self._start
+        now = self.clock.now - self._start
         if now >= self._weather.until:
             self._weather = weather(self.behaviour, now)
         here = self._weather
@@ -170,7 +174,7 @@ class ModelledBackend:
             await self._out(here.outage, call)
         key = "" if call.key is None else call.key.id
         if key in here.dead_keys:
-            await trio.sleep(_TRIP_S)
+            await self.clock.sleep(_TRIP_S)
             self.fail("auth")
         if self.behaviour.rate_limit is not None:
             await self._limited(self.behaviour.rate_limit, key, now, here.rate_factor)
@@ -182,22 +186,22 @@ class ModelledBackend:
     async def _out(self, outage: str, call: Call) -> NoReturn:
         match outage:
             case "refuse":
-                await trio.sleep(_TRIP_S)
+                await self.clock.sleep(_TRIP_S)
                 self.fail("connect")
             case "unreachable":
-                await trio.sleep(call.connect)
+                await self.clock.sleep(call.connect)
                 self.time_out("unreachable", "connect", Failure.CONNECT)
             case _:
-                await trio.sleep(call.first_event)
+                await self.clock.sleep(call.first_event)
                 self.time_out("hang", "first_event")
 
     async def _limited(self, limit: RateLimit, key: str, now: float, factor: float) -> None:
-        name = key if limit.by == "key" else ""
+        name = self._account.get(key, key) if limit.by == "key" else ""
         bucket = self._buckets.get(name) or self._buckets.setdefault(name, Bucket(limit, now))
         wait = bucket.take(now, factor)
         if not wait:
             return
-        await trio.sleep(_TRIP_S)
+        await self.clock.sleep(_TRIP_S)
         match limit.retry_after:
             case "none":
                 said = None
@@ -208,7 +212,7 @@ class ModelledBackend:
         self.fail("rate_limit", said)
 
     async def _err(self, errors: Errors) -> None:
-        await trio.sleep(errors.after)
+        await self.clock.sleep(errors.after)
         self.fail(errors.kind)
 
     async def _enter(self) -> None:
@@ -228,7 +232,7 @@ class ModelledBackend:
     async def _queue(self, places: trio.Semaphore) -> None:
         most = self.behaviour.queue
         if most is not None and self._waiting >= most:
-            await trio.sleep(_TRIP_S)
+            await self.clock.sleep(_TRIP_S)
             self.fail("queue_full")
         self._waiting += 1
         self.most_waiting = max(self.most_waiting, self._waiting)
@@ -289,17 +293,17 @@ class _Work:
 
     async def wait(self, at_most: float) -> None:
         if self._seconds > at_most:
-            await trio.sleep(max(0.0, at_most))
+            await self._backend.clock.sleep(max(0.0, at_most))
             self._backend.time_out("slow", "first_event")
-        await trio.sleep(self._seconds)
+        await self._backend.clock.sleep(self._seconds)
         self.done = True
 
     def __enter__(self) -> Self:
-        self._began = trio.current_time()
+        self._began = self._backend.clock.now
         return self
 
     def __exit__(self, *_: object) -> None:
-        spent = trio.current_time() - self._began
+        spent = self._backend.clock.now - self._began
         share = 1.0 if self.done or self._seconds <= 0 else min(1.0, spent / self._seconds)
         self._backend.charge(self._size, share, self._now)
         self._backend.leave()

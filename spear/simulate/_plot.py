@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from spear._extras import need
 
+from ._compare import model_names
 from ._scenario import Scenario
 
 Result = Mapping[str, Any]
@@ -16,12 +17,17 @@ _EXTRA: Final = "simulate"
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart; and lines that print in grey.
 _COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
 _LINES: Final = ("-", "--", "-.", ":")
+# Tol's muted ones for backends, so that nobody takes a backend for a variant.
+_MUTED: Final = ("#88CCEE", "#332288", "#DDCC77", "#117733", "#CC6677", "#44AA99", "#882255", "#BBBBBB")
 _HATCHES: Final = ("", "//", "\\\\", "xx", "--", "||", "++", "/")
+_FIRST: Final = 0.01
+"""The fastest answers are no part of a tail; one of them would take half of the axis."""
 _TICKS: Final = (0.5, 0.9, 0.99, 0.999, 0.9999)
 _MOST_BACKENDS: Final = 8
 _STYLE: Final = {
     "font.size": 9.0,
     "axes.titlesize": 10.0,
+    "text.parse_math": False,  # titles and names are anybody's
     "axes.grid": True,
     "grid.alpha": 0.3,
     "axes.spines.top": False,
@@ -44,18 +50,27 @@ def plot(scenario: Scenario, results: Sequence[Result], path: Path) -> None:
     matplotlib = need("matplotlib", _EXTRA)
     figures = need("matplotlib.figure", _EXTRA)
     with matplotlib.rc_context(_STYLE):
-        figure = figures.Figure(figsize=(11, 7.6), layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08, hspace=0.04)
+        figure = figures.Figure(figsize=(11, 11), layout="constrained")
+        figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08, hspace=0.03)
         figure.suptitle(f"{scenario.title}: {results[0]['arrivals']:,} requests for each variant", fontsize=12)
-        (tail, time), (share, bars) = figure.subplots(2, 2)
+        (tail, time), (lost, first), (share, bars) = figure.subplots(3, 2)
         _tail(tail, results)
         _over_time(time, results)
+        _lost_over_time(lost, results)
+        _first_over_time(first, scenario, results)
         _shares(share, results)
         _bars(bars, results)
         handles, labels = tail.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=_columns(labels), frameon=False)
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else {"Software": None}
         figure.savefig(path, dpi=110, metadata=metadata)
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """Rows of a legend as even as they can be, within the figure's width."""
+    most = max(1, min(5, 120 // (max(map(len, labels)) + 6)))
+    rows = -(-len(labels) // most)
+    return -(-len(labels) // rows)
 
 
 def _look(number: int) -> dict[str, Any]:
@@ -70,15 +85,19 @@ def _tail(axes: Any, results: Sequence[Result]) -> None:
     """The distribution's upper end, stretched: each step to the right leaves a tenth as many requests."""
     for number, each in enumerate(results):
         total = each["distribution"][-1][1] if each["distribution"] else 0
-        points = _thinned([(total / (total - seen), value) for value, seen in each["distribution"] if seen < total])
+        points = _thinned(
+            [(total / (total - seen), value) for value, seen in each["distribution"] if _FIRST * total < seen < total]
+        )
         if points:
             axes.plot([x for x, _ in points], [y for _, y in points], label=each["name"], **_look(number))
         else:
             axes.plot([], [], label=each["name"], **_look(number))
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlim(left=1)
-    axes.set_xticks([1 / (1 - tick) for tick in _TICKS], [f"p{tick * 100:g}" for tick in _TICKS])
+    right = max([1 / (1 - _TICKS[1]), *(line.get_xdata()[-1] for line in axes.lines if len(line.get_xdata()))]) * 1.2
+    axes.set_xlim(1, right)
+    ticks = [tick for tick in _TICKS if 1 / (1 - tick) <= right]
+    axes.set_xticks([1 / (1 - tick) for tick in ticks], [f"p{tick * 100:g}" for tick in ticks])
     axes.xaxis.minorticks_off()
     axes.set_xlabel("percentile of answered requests")
     axes.set_ylabel("latency (s)")
@@ -106,6 +125,45 @@ def _over_time(axes: Any, results: Sequence[Result]) -> None:
     _plain_numbers(axes.yaxis)
 
 
+def _lost_over_time(axes: Any, results: Sequence[Result]) -> None:
+    for number, each in enumerate(results):
+        rows = [(row[0], 100 * (row[1] - row[2]) / row[1]) for row in each["over_time"] if row[1]]
+        axes.plot([at for at, _ in rows], [share for _, share in rows], **_look(number))
+    axes.set_ylim(-2, 102)
+    axes.set_xlabel("time of arrival (s, virtual)")
+    axes.set_ylabel("of those that arrived (%)")
+    axes.set_title("Requests without an answer over time")
+
+
+def _first_over_time(axes: Any, scenario: Scenario, results: Sequence[Result]) -> None:
+    """What the first modelled backend answered, with all its copies: whether it is left alone, and when it is not any
+    more. Where it is the only one, how many came."""
+    first = scenario.behaviours[0]
+    names = model_names(first)
+    alone = len(scenario.behaviours) == 1
+    for number, each in enumerate(results[:1] if alone else results):
+        if alone:
+            width = each["over_time"][1][0] if len(each["over_time"]) > 1 else 1.0
+            rows = [(row[0], row[1] / width) for row in each["over_time"]]
+        else:
+            rows = [
+                (row[0], 100 * sum(row[8].get(name, 0) for name in names) / row[2])
+                for row in each["over_time"]
+                if row[2]
+            ]
+        look = {"color": "#444444"} if alone else _look(number)
+        axes.plot([at for at, _ in rows], [value for _, value in rows], **look)
+    axes.set_xlabel("time of arrival (s, virtual)")
+    if alone:
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("requests per second")
+        axes.set_title("What arrived")
+        return
+    axes.set_ylim(-2, 102)
+    axes.set_ylabel("share of answers (%)")
+    axes.set_title(f"Answered by “{first.name}” over time")
+
+
 def _shares(axes: Any, results: Sequence[Result]) -> None:
     """Who answered, stacked; of many backends the largest."""
     totals: dict[str, float] = {}
@@ -114,13 +172,14 @@ def _shares(axes: Any, results: Sequence[Result]) -> None:
             totals[name] = totals.get(name, 0.0) + (backend["share"] or 0.0)
     shown = list(totals)
     if len(shown) > _MOST_BACKENDS:
-        shown = sorted(totals, key=lambda name: -totals[name])[: _MOST_BACKENDS - 1]
+        largest = sorted(totals, key=lambda name: -totals[name])[: _MOST_BACKENDS - 1]
+        shown = [name for name in totals if name in largest]
     left = [0.0] * len(results)
     places = list(range(len(results)))
     for number, name in enumerate([*shown, "others"] if len(shown) < len(totals) else shown):
         widths = [100 * _share(each, name, shown) for each in results]
         axes.barh(
-            places, widths, left=left, label=name, color=_COLOURS[number % len(_COLOURS)], edgecolor="white",
+            places, widths, left=left, label=name, color=_MUTED[number % len(_MUTED)], edgecolor="white",
             hatch=_HATCHES[number % len(_HATCHES)], linewidth=0.5, height=0.6,
         )  # fmt: skip
         left = [a + b for a, b in zip(left, widths, strict=True)]
@@ -130,7 +189,7 @@ def _shares(axes: Any, results: Sequence[Result]) -> None:
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("share of answers (%)")
     axes.set_title("Who answered")
-    axes.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
+    axes.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False)
 
 
 def _share(result: Result, name: str, shown: Sequence[str]) -> float:
@@ -156,7 +215,7 @@ def _bars(axes: Any, results: Sequence[Result]) -> None:
             hatch=_HATCHES[number % len(_HATCHES)], linewidth=0.5,
         )  # fmt: skip
         many = len(results) > 4
-        labels = [f"{height:.3g}" for height in heights]
+        labels = [_short(height) for height in heights]
         axes.bar_label(drawn, labels, fontsize=6 if many else 7, padding=2, rotation=90 if many else 0)
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(0, 1000)
@@ -168,12 +227,21 @@ def _bars(axes: Any, results: Sequence[Result]) -> None:
     axes.set_title("What it costs")
 
 
+def _short(value: float) -> str:
+    """Two digits, so that the labels of neighbours have room; little is not nothing."""
+    if value >= 10 or value == 0:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2f}" if value >= 0.005 else "<0.01"
+
+
 def _lost(result: Result) -> float:
     return (result["arrivals"] - result["ok"]) / result["arrivals"] if result["arrivals"] else 0.0
 
 
 def _plain_numbers(axis: Any) -> None:
     ticker = need("matplotlib.ticker", _EXTRA)
-    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    low, high = axis.get_view_interval()
+    narrow = high < 6 * low
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7) if narrow else (1, 2, 5)))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(ticker.NullLocator())

@@ -16,12 +16,15 @@ from spear.config import Path as KeyPath
 
 from ._compare import left_out, read_variants
 from ._distribution import MEASURES, NEEDS, Distribution
-from ._scenario import Behaviour, Burst, Errors, Event, Ramp, RateLimit, Scenario, Traffic
+from ._scenario import MOST_REQUESTS, Behaviour, Burst, Errors, Event, Ramp, RateLimit, Scenario, Traffic
+from ._traffic import expected
 
 Table = dict[str, Any]
 
 _HERE: Final = ("title", "about", "seed", "requests", "duration", "traffic")
 _TOP: Final = (*_HERE, "backends", "config", "compare")
+LONGEST_S: Final = 31_536_000.0
+"""Until the last arrival."""
 _SECONDS: Final[dict[type[Section], tuple[str, ...]]] = {
     Traffic: ("timeout", "patience"),
     RateLimit: ("per",),
@@ -71,6 +74,7 @@ def _read(document: Document, name: str, only: Sequence[str] = ()) -> Scenario:
                                                 "name": name, "variants": []}, path)  # fmt: skip
     if scenario is not None:
         _check_traffic(report, scenario.traffic, (*path, "traffic"))
+        _check_whole(report, scenario, path)
     behaviours = [_behaviour(report, each, at) for at, each in tables(report, top, path, "backends")]
     report.raise_if_any()
     assert scenario is not None
@@ -102,10 +106,22 @@ def _behaviour(report: Report, values: Table, path: KeyPath) -> Behaviour | None
     if behaviour is None:
         return None
     _check_distribution(report, behaviour.latency, (*path, "latency"))
+    if behaviour.rate_limit is not None:
+        _check_accounts(report, behaviour.rate_limit, (*path, "rate_limit", "accounts"))
     for number, event in enumerate(behaviour.events):
         if event.until is not None and event.until <= event.at:
             report.add((*path, "events", number, "until"), "is not after `at`")
     return behaviour
+
+
+def _check_accounts(report: Report, limit: RateLimit, path: KeyPath) -> None:
+    if limit.accounts and limit.by != "key":
+        report.add(path, 'has no meaning without by = "key"')
+    seen: set[str] = set()
+    for key in (key for account in limit.accounts for key in account):
+        if key in seen:
+            report.add(path, f"has {key} twice")
+        seen.add(key)
 
 
 def _tidy(report: Report, model: type[Section], values: Table, path: KeyPath) -> Table:
@@ -129,9 +145,12 @@ def _tidy(report: Report, model: type[Section], values: Table, path: KeyPath) ->
             value = {"kind": "constant", "value": value}
         elif inner in _SHORT and not isinstance(value, dict):
             value = {_SHORT[inner]: value}
+        if not isinstance(value, dict):
+            continue  # the model says so
         if inner is Distribution and key == "latency":
             value = durations(report, value, at, MEASURES, zero=True)
-        values[key] = _tidy(report, inner, value, at)
+        if isinstance(value, dict):  # else the model says what it should be
+            values[key] = _tidy(report, inner, value, at)
     return values
 
 
@@ -142,6 +161,21 @@ def _check_traffic(report: Report, traffic: Traffic, path: KeyPath) -> None:
     for before, after in pairwise(ramps):
         if after.at < before.at + before.over:
             report.add((*path, "ramps"), f"the ramp at {after.at:g} s begins before the one at {before.at:g} s ends")
+
+
+def _check_whole(report: Report, scenario: Scenario, path: KeyPath) -> None:
+    """What can be shown, and comes to an end."""
+    for key in ("title", "about"):
+        if not getattr(scenario, key).isprintable():
+            report.add((*path, key), "has unprintable characters; expected one line of text")
+    if scenario.duration is not None and scenario.requests is None:
+        coming = expected(scenario.traffic, scenario.duration)
+        if coming > MOST_REQUESTS:
+            report.add((*path, "duration"), f"brings about {coming:.3g} requests; expected at most {MOST_REQUESTS}")
+    if scenario.requests is not None and scenario.duration is None:
+        coming = expected(scenario.traffic, LONGEST_S)
+        if coming < scenario.requests:
+            report.add((*path, "requests"), f"takes more than a year at this rate, which brings about {coming:.3g}")
 
 
 def _check_distribution(report: Report, found: Distribution, path: KeyPath) -> None:

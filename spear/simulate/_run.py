@@ -50,7 +50,7 @@ def run_variant(
     seed = scenario.seed if seed is None else seed
     run = _Run(scenario, scenario.variant(variant), seed, requests, tell)
     with deterministic(seed):
-        return trio.run(run.main, clock=JumpClock())
+        return trio.run(run.main, clock=run.clock)
 
 
 class _Run:
@@ -63,11 +63,12 @@ class _Run:
         self.requests = requests if requests is not None else scenario.requests
         self.tell = tell
         self.tally = Tally()
+        self.clock = JumpClock()
 
     async def main(self) -> dict[str, Any]:
         prices = {each.name: each.price or Price() for each in self.variant.config.backends}
         models = {
-            name: ModelledBackend(behaviour, name, prices.get(name, Price()), self.seed, START)
+            name: ModelledBackend(behaviour, name, prices.get(name, Price()), self.seed, self.clock)
             for behaviour in self.scenario.behaviours
             for name in model_names(behaviour)
         }
@@ -86,7 +87,10 @@ class _Run:
     async def _drive(self, runtime: Runtime, sizes: dict[str, Size]) -> None:
         mirrored = any(getattr(route, "mirror", None) is not None for route in self.variant.config.routes)
         keep = _KEPT_FOR_MIRRORS if mirrored else 0
-        drive = Drive(runtime, self.scenario.traffic, self.tally, sizes, self.tell, keep=keep)
+        drive = Drive(
+            runtime, self.scenario.traffic, self.tally, sizes, self.tell,
+            keep=keep, sleep_until=self.clock.sleep_until,
+        )  # fmt: skip
         coming = arrivals(self.scenario.traffic, self.seed, requests=self.requests, duration=self.scenario.duration)
         async with trio.open_nursery() as nursery:
             for reload in self.variant.reloads:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from spear.config import Config, Price, Seconds, Section
 
-from ._distribution import Distribution, Positive, Share, constant
+from ._distribution import Distribution, Share, constant
 
 At = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(ge=1e-6, le=1e6)]
+Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
+MOST_REQUESTS: Final = 100_000_000
+"""Of one run."""
 ErrorKind = Literal["server", "connect", "rate_limit", "auth", "request", "refused"]
 
 
@@ -18,7 +22,7 @@ class Ramp(Section):
     """From `at` on the rate moves to `rate`, in a straight line, within `over`; then it stays there."""
 
     at: At
-    rate: Positive
+    rate: Rate
     over: At = 0.0
 
 
@@ -34,10 +38,10 @@ class Traffic(Section):
     """Open loop: requests come when they come, whether or not those before them were answered."""
 
     arrivals: Literal["poisson", "constant"] = "poisson"
-    rate: Positive
+    rate: Rate
     """Requests per second."""
-    ramps: tuple[Ramp, ...] = ()
-    bursts: tuple[Burst, ...] = ()
+    ramps: Annotated[tuple[Ramp, ...], Field(max_length=1000)] = ()
+    bursts: Annotated[tuple[Burst, ...], Field(max_length=1000)] = ()
     model: str = ""
     stream: Share = 0.0
     """The share of requests that are streamed."""
@@ -69,6 +73,8 @@ class RateLimit(Section):
     """Whether all callers share one bucket or each key has its own."""
     retry_after: Literal["exact", "none"] | At = "exact"
     """What the 429 says: when there is room again, nothing, or so many seconds."""
+    accounts: tuple[tuple[str, ...], ...] = ()
+    """With `by = "key"`: credentials, by name, that share one bucket, whatever the configuration believes."""
 
 
 class Event(Section):
@@ -78,11 +84,11 @@ class Event(Section):
     until: At | None = None
     outage: Literal["refuse", "unreachable", "hang"] | None = None
     """Connections are refused; or lead nowhere (the connect clock ends it); or calls are never answered."""
-    latency_factor: Positive = 1.0
+    latency_factor: Factor = 1.0
     errors: Errors | None = None
-    rate_factor: Positive = 1.0
+    rate_factor: Factor = 1.0
     """On the rate limit."""
-    price_factor: Annotated[float, Field(ge=0)] = 1.0
+    price_factor: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     dead_keys: tuple[str, ...] = ()
     """Credentials, by name, that are answered 401."""
 
@@ -133,7 +139,7 @@ class Scenario(Section):
     title: str
     about: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
-    requests: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    requests: Annotated[int, Field(ge=1, le=MOST_REQUESTS)] | None = None
     duration: Seconds | None = None
     traffic: Traffic
     behaviours: tuple[Behaviour, ...]

@@ -43,6 +43,23 @@ def times(traffic: Traffic, rng: Random) -> Iterator[float]:
     return merge(_steady(traffic, rng), *(_herd(each) for each in traffic.bursts))
 
 
+def expected(traffic: Traffic, until: float) -> float:
+    """How many arrivals there are until then, in the mean."""
+    rate, at, count = traffic.rate, 0.0, 0.0
+    for ramp in sorted(traffic.ramps, key=lambda ramp: ramp.at):
+        if ramp.at + ramp.over >= until:
+            here = rate_at(until, ramp, rate)
+            flat = max(0.0, min(until, ramp.at) - at)
+            return count + flat * rate + (until - at - flat) * (rate + here) / 2 + _in_bursts(traffic, until)
+        at, more = _until(at, ramp, rate)
+        rate, count = ramp.rate, count + more
+    return count + (until - at) * rate + _in_bursts(traffic, until)
+
+
+def _in_bursts(traffic: Traffic, until: float) -> int:
+    return sum(burst.requests for burst in traffic.bursts if burst.at <= until)
+
+
 def _steady(traffic: Traffic, rng: Random) -> Iterator[float]:
     """A Poisson process whose rate changes is one of rate 1 in stretched time; constant arrivals likewise."""
     rate, at = traffic.rate, 0.0

@@ -104,12 +104,14 @@ class Rule(BaseModel):
     operation: Literal["chat", "models"] = "chat"
     model: str | None = None
     stream: bool | None = None
+    key: str | None = None  # what stands behind "Bearer"
 
-    def matches(self, operation: str, model: str | None, stream: bool | None) -> bool:
+    def matches(self, operation: str, model: str | None, stream: bool | None, authorization: str = "") -> bool:
         return (
             self.operation == operation
             and self.model in (None, model)
             and (self.stream is None or self.stream == stream)
+            and (self.key is None or authorization == f"Bearer {self.key}")
         )
 
 
@@ -132,23 +134,23 @@ class Script:
         self._limited.clear()
         self._permanent.clear()
 
-    def take(self, operation: str, model: str | None, stream: bool | None) -> Behaviour:
+    def take(self, operation: str, model: str | None, stream: bool | None, authorization: str = "") -> Behaviour:
         for at, (rule, left) in enumerate(self._limited):
-            if rule.matches(operation, model, stream):
+            if rule.matches(operation, model, stream, authorization):
                 self._limited[at : at + 1] = [(rule, left - 1)] if left > 1 else []
                 return rule.does
         for rule in self._permanent:
-            if rule.matches(operation, model, stream):
+            if rule.matches(operation, model, stream, authorization):
                 return rule.does
         return Behaviour()
 
-    def take_early(self, operation: str) -> Behaviour | None:
+    def take_early(self, operation: str, authorization: str = "") -> Behaviour | None:
         """The behaviour that does not wait for the body, if the next one is such; the model is not known yet."""
         for rule, _ in self._limited:
-            if rule.matches(operation, None, None):
-                return self.take(operation, None, None) if rule.does.early else None
+            if rule.matches(operation, None, None, authorization):
+                return self.take(operation, None, None, authorization) if rule.does.early else None
         for rule in self._permanent:
-            if rule.matches(operation, None, None):
+            if rule.matches(operation, None, None, authorization):
                 return rule.does if rule.does.early else None
         return None
 

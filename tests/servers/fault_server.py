@@ -99,15 +99,17 @@ class FaultServer:
         times: int | None = 1,
         model: str | None = None,
         stream: bool | None = None,
+        key: str | None = None,
         operation: Literal["chat", "models"] = "chat",
         **fields: Any,
     ) -> None:
-        """Answer the next `times` matching requests this way (None: all of them). `fields` make a Behaviour.
+        """Answer the next `times` matching requests this way (None: all of them); `key` is that of the request.
+        `fields` make a Behaviour.
 
         Rules with a number of times go first, in the order given; among permanent ones the newest holds.
         """
         does = Behaviour(**fields) if behaviour is None else behaviour
-        rule = Rule(does=does, times=times, operation=operation, model=model, stream=stream)
+        rule = Rule(does=does, times=times, operation=operation, model=model, stream=stream, key=key)
         self._control("POST", "script", [rule.model_dump(mode="json", exclude_unset=True)])
 
     def models(self, *names: str) -> None:

@@ -64,7 +64,7 @@ class Server:
 
     def early(self, exchange: Exchange) -> Reply | None:
         operation = _operation(exchange)
-        behaviour = self._script.take_early(operation) if operation else None
+        behaviour = self._script.take_early(operation, exchange.header("authorization")) if operation else None
         return self._reply(exchange, behaviour, None) if behaviour else None
 
     def reply(self, exchange: Exchange, body: bytes) -> Reply:
@@ -75,7 +75,7 @@ class Server:
         if exchange.method != wanted:
             return _error(405, f"Not allowed to {exchange.method} on {exchange.path}, only {wanted}")
         if operation == "models":
-            behaviour = self._script.take("models", None, None)
+            behaviour = self._script.take("models", None, None, exchange.header("authorization"))
             listing = orjson.dumps({"object": "list", "data": [_model(m) for m in self._models]}).decode()
             if behaviour.body is None and behaviour.status == 200:
                 behaviour = behaviour.model_copy(update={"body": listing})
@@ -86,7 +86,7 @@ class Server:
             return _error(400, error.message, param=error.param)
         if self._models and question.model not in self._models:
             return _error(404, f"The model `{question.model}` does not exist", code="model_not_found")
-        behaviour = self._script.take("chat", question.model, question.stream)
+        behaviour = self._script.take("chat", question.model, question.stream, exchange.header("authorization"))
         return self._reply(exchange, behaviour, question)
 
     def _reply(self, exchange: Exchange, behaviour: Behaviour, question: Question | None) -> Reply:

@@ -138,7 +138,7 @@ async def test_rotation_under_load(tmp_path):
     assert [each.name for each in files_of(path)] == ["d.jsonl.2", "d.jsonl.1", "d.jsonl"]
     verdicts = replayed(path)
     assert all(not each.differs for each in verdicts)  # each file has its generation
-    assert 100 < len(verdicts) < 300
+    assert 50 < len(verdicts) < 300
 
 
 async def test_a_full_disk_harms_nobody(tmp_path):

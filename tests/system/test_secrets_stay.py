@@ -149,7 +149,8 @@ def source(tmp_path, fault_server, monkeypatch):
         retries={"per_instance": 1},
         decisions={"path": str(tmp_path / "decisions.jsonl"), "sample": 1.0},
         tasks=[{"id": "t", "config": {"setting": "what a guest is told"}}],
-        health={"enabled": False},  # each fault is to be met, however many came before it
+        health={"enabled": False},  # each fault is to be met, however many came before it,
+        keys={"enabled": False},  # and with each key
     )
 
 
@@ -193,6 +194,33 @@ async def test_answers_errors_and_logs(fault_server, source, witness, tmp_path):
     assert b"what a guest is told" not in log
     witness.see(log)
     witness.judge()
+
+
+async def test_keys_that_are_refused_and_limited(fault_server, source, witness):
+    """What is kept and told of a key has its name and the backend's text, in which the backend repeats the key."""
+    source["spear"] |= {"keys": {"revive_s": 0.05}}
+    source["spear"]["backends"][0]["credentials"] = ["e", "f"]
+    async with spear.open_runtime(source, observer=lambda *both: witness.see(*map(repr, both))) as runtime:
+        for does in (*FAULTS[:4], {}):
+            fault_server.script(times=None, **does)
+            for _ in range(3):
+                witness.see_response(await runtime.invoke(chat("hi", "by-env")))
+                witness.see(runtime.backends(), runtime.snapshot(), asdict(runtime.snapshot()))
+                witness.see(runtime.explain(chat("x", "by-env")).as_json())
+                witness.see([vars_of(key) for each in runtime._desk.generation.instances for key in keys_of(each)])
+                await trio.sleep(0.06)
+    assert was_sent(fault_server)
+    assert b"'state': 'dead'" in b"".join(witness.seen)
+    assert "key_dead" in witness.log.getvalue()
+    witness.judge()
+
+
+def keys_of(instance):
+    return () if instance.pool is None else instance.pool.keys
+
+
+def vars_of(key):
+    return {name: repr(getattr(key, name)) for name in key.__slots__}
 
 
 @pytest.mark.parametrize("does", [FAULTS[0], FAULTS[4], FAULTS[7], FAULTS[10], {}], ids=str)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
 import trio
@@ -14,16 +13,20 @@ from spear.secrets import Secret
 from spear.simulate import Scenario, run_variant
 from spear.simulate._drive import Drive
 from spear.simulate._run import router_counts
-from spear.simulate._scenario import Behaviour
 from spear.simulate._tally import Tally
 from spear.simulate._traffic import arrivals
-from tests.servers._behaviour import Behaviour as Answer
-from tests.servers.fault_server import FaultServer
+from tests.system.twin_server import TwinServer
+
+_BEAT_S = 0.01
+_STALL_S = 0.1
+_TRIES = 4
+"""A machine that stands still for longer says nothing about servers: then once more, so often at most."""
 
 
 @dataclass(frozen=True)
 class Twin:
-    """What came of it, as `run_variant` says it; `real["backends"]` has the shares only."""
+    """What came of it, as `run_variant` says it; `real["backends"]` has the shares, and what the servers counted as
+    failed."""
 
     simulated: dict[str, Any]
     real: dict[str, Any]
@@ -37,48 +40,66 @@ class Twin:
         both = zip(self.simulated["backends"].values(), self.real["backends"].values(), strict=True)
         return max(abs(one["share"] - other["share"]) for one, other in both)
 
+    def failed(self, kind: str) -> tuple[int, int]:
+        """At all backends: simulated, real."""
+        both = (sum(each["failed"].get(kind, 0) for each in one["backends"].values())
+                for one in (self.simulated, self.real))  # fmt: skip
+        return next(both), next(both)
+
     def extra(self) -> tuple[float, float]:
         """Attempts beyond the first, for each request: simulated, real."""
         found = [each["router"]["attempts"] / each["arrivals"] - 1 for each in (self.simulated, self.real)]
         return found[0], found[1]
 
 
-def script(behaviour: Behaviour, seed: int, calls: int) -> list[Answer]:
-    """One answer after the other as the model would draw them, in its order: first whether it fails, then how long."""
-    rng, draw = Random(f"{seed}:backend:{behaviour.name}"), behaviour.latency.draws()
-    answers = []
-    for _ in range(calls):
-        errors = behaviour.errors
-        if errors is not None and rng.random() < errors.share:
-            answer = Answer(status=500, delay=errors.after)
-        else:
-            answer = Answer(delay=draw(rng))
-        answers.append(answer)
-    return answers
-
-
 def run_twin(scenario: Scenario, variant: str) -> Twin:
-    """Takes as long as its traffic. Latency, errors and plain arrivals only: that is what the servers can play."""
+    """Takes as long as its traffic. Latency, errors, one rate limit for all keys, and backends that refuse connections
+    for a while: that is what the servers can play."""
     simulated = run_variant(scenario, variant)
-    return Twin(simulated, trio.run(_real, scenario, variant))
+    for _ in range(_TRIES):
+        real, late = trio.run(_real, scenario, variant)
+        if late < _STALL_S:
+            break
+    return Twin(simulated, real)
 
 
-async def _real(scenario: Scenario, variant: str) -> dict[str, Any]:
+async def _real(scenario: Scenario, variant: str) -> tuple[dict[str, Any], float]:
+    """And by how much the processor was late, at worst."""
+    clock = _Metronome()
     config = scenario.variant(variant).config
     tally = Tally()
-    with ExitStack() as stack:
+    servers = [TwinServer(each, scenario.seed) for each in scenario.behaviours]
+    async with AsyncExitStack() as stack:
         backends = []
-        for behaviour, backend in zip(scenario.behaviours, config.backends, strict=True):
-            server = stack.enter_context(FaultServer(name=behaviour.name))
-            for answer in script(behaviour, scenario.seed, (scenario.requests or 0) * 2):
-                server.script(answer)
+        for server, backend in zip(servers, config.backends, strict=True):
+            await stack.enter_async_context(server.serving())
             backends.append(backend.model_copy(update={"base_url": Secret(server.base_url)}))
         real = config.model_copy(update={"backends": tuple(backends)})
-        async with spear.open_runtime(real, seed=1) as runtime:
-            drive = Drive(runtime, scenario.traffic, tally, {})
-            coming = arrivals(scenario.traffic, scenario.seed, requests=scenario.requests, duration=scenario.duration)
-            await drive.run(coming, trio.current_time())
-            counts = router_counts(runtime)
+        runtime = await stack.enter_async_context(spear.open_runtime(real, seed=1))
+        drive = Drive(runtime, scenario.traffic, tally, {})
+        coming = arrivals(scenario.traffic, scenario.seed, requests=scenario.requests, duration=scenario.duration)
+        start = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for server in servers:
+                nursery.start_soon(server.play, start)
+            nursery.start_soon(clock.beat)
+            await drive.run(coming, start)
+            nursery.cancel_scope.cancel()
+        counts = router_counts(runtime)
     result = tally.result([], counts)
-    shares = {each.name: {"share": tally.shares.get(each.name, 0) / tally.ok} for each in config.backends}
-    return {**result, "backends": shares}
+    found = {
+        each.name: {"share": tally.shares.get(each.name, 0) / tally.ok, "failed": server.failed}
+        for each, server in zip(config.backends, servers, strict=True)
+    }
+    return {**result, "backends": found}, clock.late
+
+
+class _Metronome:
+    def __init__(self) -> None:
+        self.late = 0.0
+
+    async def beat(self) -> None:
+        while True:
+            due = trio.current_time() + _BEAT_S
+            await trio.sleep_until(due)
+            self.late = max(self.late, trio.current_time() - due)

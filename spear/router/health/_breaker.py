@@ -11,10 +11,14 @@
 A neutral end (the caller left, the request was wrong) gives the probe's place back and says nothing else. Outcomes of
 requests that were sent before the present state was entered neither close nor open it. A breaker that opens again soon
 after it closed goes on where it stopped, so that a flapping backend is asked less and less often.
+
+Requests of the router's own, active probes, pass as others do; what they say while it is closed is another thing
+(`probed`).
 """
 
 from __future__ import annotations
 
+import math
 from typing import Final, Literal
 
 from spear.config import HealthConfig
@@ -42,14 +46,15 @@ class Breaker:
     """`now` is on any clock that does not run backwards; `jitter` is a factor around 1."""
 
     __slots__ = (
-        "_consecutive", "_epoch", "_expires", "_lapsed_until", "_probe", "_settings", "_successes", "_window", "closed",
-        "closed_at", "opened", "times", "until",
+        "_consecutive", "_epoch", "_expires", "_lapsed_until", "_probe", "_probes_failed", "_settings", "_successes",
+        "_window", "closed", "closed_at", "opened", "succeeded_at", "times", "until",
     )  # fmt: skip
 
     def __init__(self, settings: HealthConfig) -> None:
         self._settings = settings
         self._window = Window(settings.window_s)
         self._consecutive = 0
+        self._probes_failed = 0  # active ones, in a row
         self._epoch = 0
         self._probe: Trial | None = None
         self._expires = 0.0  # when the probe is overdue, and until when the breaker is open then
@@ -63,6 +68,8 @@ class Breaker:
         self.opened = 0
         """Openings in all."""
         self.until = 0.0
+        self.succeeded_at = -math.inf
+        """When a request was answered last, or a stream began to be."""
 
     def tune(self, settings: HealthConfig) -> None:
         """An opening that is under way stays as long as it was to be."""
@@ -104,6 +111,7 @@ class Breaker:
 
     def proved(self, trial: Trial, now: float) -> None:
         """The request is being answered, though it has not ended yet: enough for a probe."""
+        self.succeeded_at = now
         if trial is self._probe:
             trial.proved = True
             self.succeeded(trial, now)
@@ -111,9 +119,10 @@ class Breaker:
 
     def succeeded(self, trial: Trial, now: float) -> None:
         self._lapse(now)
+        self.succeeded_at = now
         if self.closed:
             if trial.epoch == self._epoch:
-                self._consecutive = 0
+                self._consecutive = self._probes_failed = 0
                 self._window.add(True, now)
         elif trial is self._probe:
             self._probe = None
@@ -134,6 +143,20 @@ class Breaker:
         elif not trial.probe and now < self.until:
             self.until = max(self.until, now + self._length(self.times) * jitter)
 
+    def probed(self, trial: Trial, ok: bool, now: float, jitter: float) -> None:
+        """How an active probe ended. It closes and opens as a request does. While the breaker is closed its failures
+        count beside those of requests, in a row of their own, and its successes take back nothing but that row: a
+        backend that answers probes and fails requests is still found out."""
+        if trial.probe or not self.closed:
+            if ok:
+                self.succeeded(trial, now)
+            else:
+                self.failed(trial, now, jitter)
+        elif trial.epoch == self._epoch:
+            self._probes_failed = 0 if ok else self._probes_failed + 1
+            if not ok and self._is_bad():
+                self._open(now, jitter)
+
     def neutral(self, trial: Trial, now: float) -> None:
         self._lapse(now)
         if trial is self._probe:
@@ -141,7 +164,7 @@ class Breaker:
 
     def _is_bad(self) -> bool:
         settings, window = self._settings, self._window
-        if self._consecutive >= settings.failures:
+        if self._consecutive + self._probes_failed >= settings.failures:
             return True
         total = window.ok + window.failed
         return total >= settings.min_requests and window.ok < settings.min_success * total
@@ -163,7 +186,7 @@ class Breaker:
         self._epoch += 1
         self.closed = False
         self._probe = None
-        self._successes = self._consecutive = 0
+        self._successes = self._consecutive = self._probes_failed = 0
         self._window.clear()
         self.until = max(self.until, until)
 

@@ -74,6 +74,16 @@ class Health:
             at = max(at, breaker.recovers_at(now))
         return at
 
+    def recovering(self, operation: Operation, now: float) -> bool:
+        """Its breaker is half-open, and nobody is trying it."""
+        breaker = self._breakers.get(operation)
+        return breaker is not None and not breaker.closed and breaker.admits(now)
+
+    def succeeded_at(self, operation: Operation) -> float:
+        """When a request was answered last; -inf where none is known to have been."""
+        breaker = self._breakers.get(operation)
+        return -math.inf if breaker is None else breaker.succeeded_at
+
     def ramp(self, operation: Operation, now: float) -> float:
         """The part of its share that it gets: from a tenth right after its recovery to 1."""
         breaker = self._breakers.get(operation)
@@ -145,6 +155,19 @@ class Health:
                 if self.group is not None:
                     self.group.judge(now, jitter)
         if not self.quiet or not breaker.closed:
+            self._listen(now)
+
+    def probed(
+        self, trial: Trial, verdict: Literal["succeeded", "failed", "neutral"], now: float, jitter: float
+    ) -> None:
+        """How an active probe ended. Only breakers hear of it: ejection compares what callers' requests came to."""
+        if not self._settings.enabled:
+            return
+        if verdict == "neutral":
+            trial.breaker.neutral(trial, now)
+        else:
+            trial.breaker.probed(trial, verdict == "succeeded", now, jitter)
+        if not self.quiet or not trial.breaker.closed:
             self._listen(now)
 
     def tally(self, now: float) -> Tally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from math import inf
 from typing import Final, NamedTuple, Protocol
 
@@ -14,6 +15,9 @@ from ._meter import Meter, MeterFactory, Quota
 MOST_SUBJECTS: Final = 10_000
 """Of one budget: those that come later, while all of these have used something, share one more."""
 _SWEEPS: Final = 60
+_SWEEP_S: Final = 1.0
+_LOOKS: Final = 500
+"""At meters at a time: all of them at once would be some hundredths of a second."""
 
 Who = Callable[[Facts], str | None]
 """Whose budget a request draws on; None = nobody's."""
@@ -163,15 +167,17 @@ class PerSubject:
         return self._rest
 
     def _swept(self, now: float) -> bool:
-        """Forget the meters that are as good as new; True where that made room. Not tried in every request."""
+        """Forget the meters that are as good as new; True where that made room. A few at a time, those that were not
+        looked at for longest, and not in every request: all of them in a sixtieth of the period."""
         if now < self._full_until:
             return False
-        for subject in [subject for subject, meter in self._meters.items() if meter.remaining(now) >= self.quota.limit]:
-            del self._meters[subject]
-        if len(self._meters) < self._most:
-            return True
-        self._full_until = now + self.quota.period / _SWEEPS
-        return False
+        meters, looks = self._meters, min(_LOOKS, len(self._meters))
+        self._full_until = now + max(self.quota.period / _SWEEPS, _SWEEP_S) * looks / len(meters)
+        for subject in list(islice(meters, looks)):
+            meter = meters.pop(subject)
+            if meter.remaining(now) < self.quota.limit:
+                meters[subject] = meter
+        return len(meters) < self._most
 
     def _make(self, subject: str) -> Meter:
         return self._factory(self.quota._replace(subject=f"{self.quota.subject}:{subject}"))

@@ -58,8 +58,9 @@ class Bounds:
             output = DEFAULT_OUTPUT_TOKENS if learned is None else learned.expected
         return expected_of(facts.input_tokens, output, self.price)
 
-    def reason(self, facts: Facts, now: float) -> str | None:
-        """Why an attempt may not be made now; None = it may."""
+    def reason(self, facts: Facts, now: float, keys_from: Mapping[str, float] | None = None) -> str | None:
+        """Why an attempt may not be made now; None = it may. `keys_from`: when each key may be used, where that is not
+        now for all of them."""
         amounts = None
         for reason, meter, position in self._plain:
             if position == REQUESTS:
@@ -75,17 +76,23 @@ class Bounds:
         found = _first(self._scoped, facts, amounts, now)
         if found is not None or not self.keyed:
             return found
-        for each in self.keyed.values():
+        for key_id, each in self.keyed.items():
+            if keys_from is not None and keys_from[key_id] > now:
+                continue
             found = _first(each, facts, amounts, now)
             if found is None:
                 return None
         return found
 
-    def ready_at(self, facts: Facts, now: float) -> float:
+    def ready_at(self, facts: Facts, now: float, keys_from: Mapping[str, float] | None = None) -> float:
         """When an attempt may be made if nobody else takes anything until then; infinity = never."""
         amounts = self.amounts(facts)
         own = _ready_at(self.own, facts, amounts, now)
-        return max(own, min((_ready_at(each, facts, amounts, now) for each in self.keyed.values()), default=own))
+        keyed = (
+            max(_ready_at(each, facts, amounts, now), now if keys_from is None else keys_from[key_id])
+            for key_id, each in self.keyed.items()
+        )
+        return max(own, min(keyed, default=own))
 
     def key_admits(self, key_id: str, facts: Facts, now: float) -> bool:
         """Whether the limits of one key leave room; for whoever chooses among several."""

@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from actors import Actor, ActorCrashed, ActorStopped, Context, MailboxFull, Spec
-from spear.backends import Answer, Call, Finished, Invoke, OpenStream
+from spear.backends import Answer, Call, Finished, Invoke, Key, OpenStream
 from spear.config import MirrorLimits
 from spear.ir import ErrorCode, RequestEnvelope, SpearError, Usage, bears_content, error_to_exception
 from spear.router._desk import Desk
@@ -41,6 +41,7 @@ _log = get_logger("spear.mirrors")
 _AHEAD: Final = 8
 _END_S: Final = 1.0
 """How long a backend may take to close a stream that is complete."""
+_LONGEST_SECRET: Final = 65_536
 
 
 class Mirrors(Actor[MirrorRequest]):
@@ -73,11 +74,11 @@ class Mirrors(Actor[MirrorRequest]):
             return
         cost: float | None = None
         usage: Usage | None = None
-        bounds, key = instance.bounds, instance.key()
+        bounds, key = instance.bounds, instance.spare_key(now)
         reserved = None if bounds is None else bounds.reserve(msg.facts._replace(mirrored=True), key, now)
         deadline = now + config.timeout_s
         try:
-            mirror = await self._send(msg, instance, now, deadline)
+            mirror = await self._send(msg, instance, key, now, deadline)
             usage = usage_of(mirror, msg.facts)
             cost = None if usage is None else usage.cost
         finally:
@@ -87,14 +88,15 @@ class Mirrors(Actor[MirrorRequest]):
         if msg.mirror.compare:
             await self._record(msg, mirror, deadline, config)
 
-    async def _send(self, msg: MirrorRequest, instance: Instance, now: float, deadline: float) -> Side:
+    async def _send(self, msg: MirrorRequest, instance: Instance, key: Key | None, now: float, deadline: float) -> Side:
         counts, turn = self._mirroring.counts, object()
         request = send_model(msg.request, instance.own_model or msg.facts.model)
         side = Side(instance.name, request.model, ErrorCode.INTERNAL.value, price=instance.price)
         counts.send()
         instance.turns.add(turn)
         try:
-            side = await self._ask(msg, instance, request, side, min(deadline, now + instance.config.timeouts.total))
+            call = self._call(instance, key, min(deadline, now + instance.config.timeouts.total))
+            side = await self._ask(msg, instance, request, side, call)
         except trio.Cancelled:
             counts.cancel()
             raise
@@ -107,11 +109,11 @@ class Mirrors(Actor[MirrorRequest]):
         return side
 
     async def _ask(
-        self, msg: MirrorRequest, instance: Instance, request: RequestEnvelope, side: Side, deadline: float
+        self, msg: MirrorRequest, instance: Instance, request: RequestEnvelope, side: Side, call: Call
     ) -> Side:
-        began, call = trio.current_time(), self._call(instance, deadline)
+        began = trio.current_time()
         try:
-            with trio.CancelScope(deadline=deadline):
+            with trio.CancelScope(deadline=call.deadline):
                 answer, first = await _ask(instance, request, call, streamed=msg.facts.timing[1])
                 return side._replace(
                     outcome=OK,
@@ -126,14 +128,14 @@ class Mirrors(Actor[MirrorRequest]):
             return side._replace(outcome=fault_of(error, instance.name).error.code.value)
         return side._replace(outcome=ErrorCode.TIMEOUT.value)
 
-    def _call(self, instance: Instance, deadline: float) -> Call:
+    def _call(self, instance: Instance, key: Key | None, deadline: float) -> Call:
         timeouts = instance.config.timeouts
         return Call(
             deadline=deadline,
             connect=timeouts.connect,
             first_event=timeouts.first_event or FIRST_EVENT_S,
             idle=timeouts.idle,
-            key=instance.key(),
+            key=key,
         )
 
     async def _record(self, msg: MirrorRequest, mirror: Side, deadline: float, config: MirrorLimits) -> None:
@@ -166,7 +168,8 @@ class Mirrors(Actor[MirrorRequest]):
             text = None if side.answer is None else text_of(side.answer.payload)
             if text is not None:
                 found[name] = text
-        return {name: redact(text[:most]) for name, text in found.items()}
+        # Cut twice: one that is cut in half would not be known as a secret.
+        return {name: redact(text[: most + _LONGEST_SECRET])[:most] for name, text in found.items()}
 
     async def _write(self, record: MirrorRecord, journal: Journal) -> None:
         """One at a time, in a thread, also at shutdown: who has seen it in memory finds it in the file. A record that

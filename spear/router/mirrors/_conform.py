@@ -13,7 +13,11 @@ from typing import Any, Final
 
 from spear.ir import Json, MalformedJson, ResponseFormat, dump_json, parse_json
 
-_MOST_STEPS: Final = 10_000
+_MOST_STEPS: Final = 5000
+_MOST_CHARS: Final = 1_000_000
+"""Of the answer."""
+_CHARS_A_STEP: Final = 64
+"""Of JSON that is written in order to compare it."""
 _DEEPEST: Final = 64
 
 
@@ -24,6 +28,8 @@ class TooMuch(Exception):
 def conforms(text: str, wanted: ResponseFormat | None) -> bool | None:
     """None where no JSON was asked for, or where it cannot be said within the bounds."""
     if wanted is None or wanted.type == "text":
+        return None
+    if len(text) > _MOST_CHARS:
         return None
     try:
         value = parse_json(text)
@@ -84,8 +90,8 @@ class _Check:
         self._left = _MOST_STEPS
 
     def holds(self, value: Json, schema: Json, depth: int) -> bool:
-        self._left -= 1
-        if self._left < 0 or depth > _DEEPEST:
+        self._spend(1)
+        if depth > _DEEPEST:
             raise TooMuch
         if not isinstance(schema, dict):
             return schema is not False
@@ -98,14 +104,14 @@ class _Check:
 
     def _itself(self, value: Json, schema: Mapping[str, Json]) -> bool:
         kinds = schema.get("type")
-        names = [kinds] if isinstance(kinds, str) else kinds if isinstance(kinds, list) else []
+        names = [kinds] if isinstance(kinds, str) else self._counted(kinds) if isinstance(kinds, list) else []
         known = [_TYPES[name] for name in names if isinstance(name, str) and name in _TYPES]
         if known and not any(each(value) for each in known):
             return False
         choices = schema.get("enum")
-        if isinstance(choices, list) and not any(same_json(value, each) for each in self._counted(choices)):
+        if isinstance(choices, list) and not self._is_one_of(value, choices):
             return False
-        if "const" in schema and not same_json(value, schema["const"]):
+        if "const" in schema and not self._is_one_of(value, (schema["const"],)):
             return False
         if _is_number(value):
             return all(holds(value, schema[key]) for key, holds in _BOUNDS.items() if _is_number(schema.get(key)))
@@ -122,7 +128,9 @@ class _Check:
 
     def _object(self, value: Mapping[str, Json], schema: Mapping[str, Json], depth: int) -> bool:
         required, properties = schema.get("required"), schema.get("properties")
-        if isinstance(required, list) and any(isinstance(key, str) and key not in value for key in required):
+        if isinstance(required, list) and any(
+            isinstance(key, str) and key not in value for key in self._counted(required)
+        ):
             return False
         known = properties if isinstance(properties, dict) else {}
         # With patterns, which are not checked, nothing can be said of the other keys.
@@ -137,17 +145,31 @@ class _Check:
             self.holds(item, first[place] if place < len(first) else rest, depth) for place, item in enumerate(value)
         )
 
-    def _counted(self, choices: list[Json]) -> list[Json]:
-        self._left -= len(choices)
+    def _is_one_of(self, value: Json, choices: Iterable[Json]) -> bool:
+        """As `same_json`, with the value written once."""
+        ours = self._written(value)
+        return any(self._written(each) == ours for each in choices)
+
+    def _written(self, value: Json) -> bytes:
+        written = dump_json(plain_json(value), sort=True)
+        self._spend(1 + len(written) // _CHARS_A_STEP)
+        return written
+
+    def _counted(self, parts: list[Json]) -> list[Json]:
+        self._spend(len(parts))
+        return parts
+
+    def _spend(self, steps: int) -> None:
+        self._left -= steps
         if self._left < 0:
             raise TooMuch
-        return choices
 
     def _referred(self, pointer: Json) -> Json:
         """A part of this very schema; whatever else is meant is taken as kept."""
         if not isinstance(pointer, str) or not pointer.startswith("#"):
             return True
         found = self._root
+        self._spend(len(pointer) // _CHARS_A_STEP)
         for part in pointer[1:].split("/")[1:]:
             if not isinstance(found, dict):
                 return True

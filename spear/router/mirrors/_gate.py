@@ -26,6 +26,8 @@ def dropped_for(generation: Generation, instance: Instance | None, facts: Facts,
         return "not_allowed"
     if instance.status != "running" or instance.health.reason(facts.operation, now) is not None:
         return "unwell"
+    if instance.pool is not None and instance.spare_key(now) is None:
+        return "unwell"
     if instance.limited(facts._replace(mirrored=True), now) is not None:
         return "no_room"
     return None if has_room(instance) else "no_room"

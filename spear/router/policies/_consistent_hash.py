@@ -33,13 +33,16 @@ def choose(
         note = f"no {' or '.join(options.hash_key)} to hash: least_inflight"
         return choice._replace(note=f"{note}, {choice.note}" if choice.note else note)
     key |= 1  # so that no two names have the same product
-    # The middle of one of 2**52 steps, so that h is neither 0 nor 1.
-    scores = [-each.weight / log((((key * each.identity & _MASK) >> 12) + 0.5) * _STEP) for each in candidates]
     loads = [each.load for each in candidates]
     weights = [each.weight for each in candidates]
+    least = min(weights)
+    # The middle of one of 2**52 steps, so that h is neither 0 nor 1.
+    scores = [(((key * each.identity & _MASK) >> 12) + 0.5) * _STEP for each in candidates]
+    if least != max(weights):  # else h orders them as -weight / ln(h) does, at less than half the price
+        scores = [-weight / log(h) for weight, h in zip(weights, scores, strict=True)]
     # Of all that runs, this request included: there is always one below its share.
     share = options.load_bound * (sum(loads) + 1) / sum(weights)
-    if max(loads) < share * min(weights):
+    if max(loads) < share * least:
         return Choice(scores.index(max(scores)), scores, note=f"by {kind}")
     kept = [score if load < share * w else None for score, load, w in zip(scores, loads, weights, strict=True)]
     over = kept.count(None)

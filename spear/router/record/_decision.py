@@ -7,9 +7,9 @@ decision read. A record that has no such look (`replayable` false) holds the pla
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter
 
 from spear.ir import Json
 from spear.router._affinity import Affinity
@@ -24,6 +24,19 @@ from ._state import InstanceState, take
 
 _FACTS: Final = TypeAdapter(Facts, config=ConfigDict(arbitrary_types_allowed=True))
 _HASHES: Final = TypeAdapter(dict[str, int | None])
+_LONGEST_BITS: Final = 64
+
+
+def _numbers(value: object) -> object:
+    """No whole number of them is one that a float could not be made of."""
+    if isinstance(value, int) and value.bit_length() > _LONGEST_BITS:
+        raise ValueError("a number with too many digits")
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _numbers(each)
+    return value
+
+
+_FACTS_NUMBERS: Final = TypeAdapter(Annotated[Any, PlainValidator(_numbers)])
 
 
 class MemoryRecord(BaseModel):
@@ -85,6 +98,7 @@ class DecisionRecord(BaseModel):
 
     def restore_facts(self) -> Facts:
         """Raises ValidationError where they are none."""
+        _FACTS_NUMBERS.validate_python(self.facts)
         found = _HASHES.validate_python(self.facts.get("affinity", {}))
         affinity = Affinity(*(found.get(name) for name in Affinity._fields))
         return _FACTS.validate_python({**self.facts, "affinity": affinity})

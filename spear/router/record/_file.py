@@ -11,6 +11,7 @@ import errno
 import fcntl
 import itertools
 import os
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -71,7 +72,7 @@ class RotatingFile:
             except FileNotFoundError:
                 pass
             self.close()
-        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
         try:
             self._claim(fd)
             self._size = os.fstat(fd).st_size
@@ -83,6 +84,8 @@ class RotatingFile:
         self._fd = fd
 
     def _claim(self, fd: int) -> None:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):  # a pipe would hold the writer, and a device be renamed
+            raise OSError(errno.EINVAL, "is no regular file")
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -81,6 +81,8 @@ class Decisions:
         self.below = int(settings.sample * 2.0**64)
         if settings != self._settings:
             self._settings = settings
+            if self._queue and isinstance(self._queue[-1], DecisionsConfig):
+                self._queue.pop()  # for nothing; and where there is no file, nobody takes them away
             self._queue.append(settings)
             self.arrived.set()
 

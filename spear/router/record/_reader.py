@@ -18,6 +18,7 @@ from ._decision import DecisionRecord
 from ._generation import VERSION, GenerationRecord
 
 LONGEST_LINE: Final = 67_108_864
+_LONGEST_PLACE: Final = 200
 _NUMBERED: Final = re.compile(r"(.*)\.(\d+)")
 _KINDS: Final[dict[str, type[GenerationRecord | DecisionRecord]]] = {
     "generation": GenerationRecord,
@@ -92,7 +93,14 @@ def _reason(error: ValidationError | MalformedJson) -> str:
     if isinstance(error, MalformedJson):
         return f"not JSON: {error}"
     first = error.errors(include_url=False, include_input=False)[0]
-    return f"not a whole record: {'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+    return f"not a whole record: {place_of(error)}: {first['msg'][:_LONGEST_PLACE]}"
+
+
+def place_of(error: ValidationError) -> str:
+    """Where the first thing that is wrong stands in a record. Keys are the file's: they are cut, and may hold
+    anything."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return ".".join(map(str, first["loc"]))[:_LONGEST_PLACE] or "the whole"
 
 
 def in_order(paths: Iterable[Path]) -> list[Path]:

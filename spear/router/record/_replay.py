@@ -6,9 +6,10 @@ and the latencies that its own earlier choices would have made are not in the re
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
@@ -20,8 +21,13 @@ from spear.router.policies import Memory
 
 from ._decision import DecisionRecord, Inputs, plan_as_json
 from ._generation import GenerationRecord, restore, still
-from ._reader import Place, Unreadable
+from ._reader import Place, Unreadable, place_of
 from ._state import IDLE, StillInstance
+
+_GENERATIONS: Final = 256
+_RUNS: Final = 256
+"""The latest used are kept: a log goes on with its present one, and a file of nothing else must not fill the memory."""
+_LONGEST_REASON: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +58,8 @@ class Replay:
     def __init__(self, policy: str | None = None, config: Generation | None = None) -> None:
         self._policy = policy
         self._config = None if config is None else _with_policy(still(config), policy)
-        self._memories: dict[str, Memory] = {}
-        self._generations: dict[tuple[str, int], tuple[Generation, Generation]] = {}
+        self._memories: OrderedDict[str, Memory] = OrderedDict()
+        self._generations: OrderedDict[tuple[str, int], tuple[Generation, Generation]] = OrderedDict()
 
     @property
     def as_it_was(self) -> bool:
@@ -67,21 +73,23 @@ class Replay:
             return Skipped(place, record)
         found = self._generations.get((record.run, record.generation))
         if found is None:
-            return Unreadable(place, f"generation {record.generation} of run {record.run} is not in these files")
+            return Unreadable(
+                place, f"generation {record.generation} of run {record.run[:32]} is not in these files before it"
+            )
+        self._generations.move_to_end((record.run, record.generation))
         try:
             facts = record.restore_facts()
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            return Unreadable(place, f"not the facts of a request: {'.'.join(map(str, first['loc']))}")
+            return Unreadable(place, f"not the facts of a request: {place_of(error)}")
         before, after = found
-        plan = self._decide(record.run, after, facts, record.inputs)
-        if self.as_it_was:
-            now = plan_as_json(plan)
-        else:
+        try:
+            now = plan_as_json(self._decide(record.run, after, facts, record.inputs))
+            keys = dict.fromkeys((*record.plan, *now))
+            differs = tuple(key for key in keys if _bits(record.plan, key) != _bits(now, key))
+        except Exception as error:  # noqa: BLE001 -- numbers that no router has written, in any combination
+            return Unreadable(place, f"not the inputs of a decision: {type(error).__name__}")
+        if not self.as_it_was:
             _stand(before, record.inputs)
-            now = plan_as_json(plan)
-        keys = dict.fromkeys((*record.plan, *now))
-        differs = tuple(key for key in keys if _bits(record.plan, key) != _bits(now, key))
         return Verdict(place, record, facts, record.plan, now, differs, before, after)
 
     def _generation(self, place: Place, record: GenerationRecord) -> Unreadable | None:
@@ -89,7 +97,7 @@ class Replay:
             before = restore(record)
         except (SpearError, ValidationError) as error:
             reason = "a field is wrong" if isinstance(error, ValidationError) else str(error).partition("\n")[0]
-            return Unreadable(place, f"a generation that this Spear cannot restore: {reason}")
+            return Unreadable(place, f"a generation that this Spear cannot restore: {reason[:_LONGEST_REASON]}")
         if self._config is not None:
             after = self._config
         elif self._policy is not None:
@@ -97,6 +105,7 @@ class Replay:
         else:
             after = before
         self._generations[record.run, record.generation] = before, after
+        _shorten(self._generations, _GENERATIONS)
         return None
 
     def _decide(self, run: str, generation: Generation, facts: Facts, inputs: Inputs) -> Plan:
@@ -105,6 +114,8 @@ class Replay:
             memory = Memory() if inputs.memory is None else inputs.memory.restore()
         else:
             memory = self._memories.setdefault(run, Memory())
+            self._memories.move_to_end(run)
+            _shorten(self._memories, _RUNS)
         if self._policy is not None:  # instead of what the request asked for, too
             facts = facts._replace(policy=None, policy_options=())
         plan, change = decide(
@@ -114,6 +125,11 @@ class Replay:
         if change is not None and not self.as_it_was:
             memory.apply(change)
         return plan
+
+
+def _shorten(kept: OrderedDict[Any, Any], most: int) -> None:
+    while len(kept) > most:
+        kept.popitem(last=False)
 
 
 def _stand(generation: Generation, inputs: Inputs) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from actors import Ref
     from spear.backends import BackendMessage
     from spear.router.health import Health
+    from spear.router.keys import Pool
     from spear.router.limits import Bounds
 
 _RUNNING = "running"
@@ -42,7 +43,7 @@ class InstanceState(_Part):
     """What is not there is as with an instance that runs, is idle, well and unknown."""
 
     status: str = _RUNNING
-    load: int = Field(default=0, ge=0)
+    load: int = Field(default=0, ge=0, lt=2**31)
     health: HealthState | None = None
     latency: tuple[tuple[float, float, float, float, float], ...] = ()
     """Of such calls: τ, mean, peak, at, since."""
@@ -50,6 +51,10 @@ class InstanceState(_Part):
     """The rate or budget that left no room for such a request."""
     ready_at: float | None = None
     """When there would be room; None = never."""
+    keys: str | None = None
+    """Why none of its keys could be used."""
+    keys_ready_at: float | None = None
+    """When one of them could be; None = never, or nobody knew."""
 
 
 IDLE = InstanceState()
@@ -68,8 +73,12 @@ def take(instance: Instance, facts: Facts, now: float) -> dict[str, Json]:
         state["health"] = _take_health(instance.health, facts.operation, now)
     if instance.bounds is not None and (limited := instance.limited(facts, now)) is not None:
         state["limited"] = limited
-        if (ready := instance.bounds.ready_at(facts, now)) < inf:
+        if (ready := instance.room_at(facts, now)) < inf:
             state["ready_at"] = ready
+    if (keys := instance.keys_reason(now)) is not None:
+        state["keys"] = keys
+        if (ready := instance.keys_ready_at(now)) < inf:
+            state["keys_ready_at"] = ready
     if instance.latencies:
         timing = facts.timing
         latency = [[tau, *known] for tau in instance.taus if (known := instance.estimate(timing, tau))]
@@ -118,11 +127,29 @@ class _StillBounds:
     def __init__(self, state: InstanceState) -> None:
         self._state = state
 
-    def reason(self, facts: Facts, now: float) -> str | None:
+    def reason(self, facts: Facts, now: float, keys_from: object = None) -> str | None:
         return self._state.limited
 
-    def ready_at(self, facts: Facts, now: float) -> float:
+    def ready_at(self, facts: Facts, now: float, keys_from: object = None) -> float:
         return inf if self._state.ready_at is None else self._state.ready_at
+
+
+class _StillPool:
+    """The same for keys."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: InstanceState) -> None:
+        self._state = state
+
+    def reason(self, now: float) -> str | None:
+        return self._state.keys
+
+    def ready_at(self, now: float) -> float:
+        return inf if self._state.keys_ready_at is None else self._state.keys_ready_at
+
+    def usable_from(self, now: float) -> dict[str, float]:
+        return {}
 
 
 class StillInstance(Instance):
@@ -140,6 +167,8 @@ class StillInstance(Instance):
         self.turns = cast("set[object]", range(state.load))  # only ever counted
         self.lingers = False
         self.bounds = None if state.limited is None else cast("Bounds", _StillBounds(state))
+        self.pool = None if state.keys is None else cast("Pool", _StillPool(state))
+        self.keys_troubled = state.keys is not None
         self.health = cast("Health", _StillHealth(state.health))
         self._estimates = {tau: Estimate(*known) for tau, *known in state.latency}
 

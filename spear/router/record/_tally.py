@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Final
 
 from spear.ir import Json
@@ -20,6 +21,8 @@ from spear.router.policies import expected_costs
 from ._replay import Skipped, Verdict
 
 NOBODY: Final = "(nobody)"
+OTHERS: Final = "(others)"
+_NAMES: Final = 10_000
 _SHOWN: Final = 20
 
 
@@ -38,7 +41,7 @@ class Sum:
             self.now += now
 
     def as_json(self, *, mean: bool) -> dict[str, Json] | None:
-        if not self.decisions:
+        if not self.decisions or not (isfinite(self.then) and isfinite(self.now)):
             return None
         by = self.decisions if mean else 1
         return {"then": self.then / by, "now": self.now / by, "decisions": self.decisions}
@@ -69,10 +72,11 @@ class Tally:
     def add(self, verdict: Verdict) -> None:
         self.decisions += 1
         then, now = _chosen(verdict.then), _chosen(verdict.now)
-        self.then[then] += 1
-        self.now[now] += 1
-        self.rejected_then.update(_reasons(verdict.then))
-        self.rejected_now.update(_reasons(verdict.now))
+        _count(self.then, then)
+        _count(self.now, now)
+        for counts, plan in ((self.rejected_then, verdict.then), (self.rejected_now, verdict.now)):
+            for why in _reasons(plan):
+                _count(counts, why)
         if verdict.differs:
             self.different += 1
             if len(self.differences) < _SHOWN:
@@ -111,6 +115,11 @@ class Tally:
                 for each in self.differences
             ],
         }
+
+
+def _count(counts: Counter[str], name: str) -> None:
+    """A file says what the names are: they must not be without number."""
+    counts[name if name in counts or len(counts) < _NAMES else OTHERS] += 1
 
 
 def _chosen(plan: Mapping[str, Json]) -> str:

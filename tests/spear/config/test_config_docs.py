@@ -21,10 +21,13 @@ from spear.config import (
     Hedge,
     InstanceConfig,
     KeyLimits,
+    KeysConfig,
     LogConfig,
     Mirror,
     MirrorLimits,
     Price,
+    Probe,
+    RedisConfig,
     RetryConfig,
     Route,
     RouteMatch,
@@ -48,6 +51,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "limits": Limits,
     "price": Price,
     "timeouts": Timeouts,
+    "probe": Probe,
     "[[spear.routes]]": Route,
     "match": RouteMatch,
     "hedge": Hedge,
@@ -61,6 +65,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[spear.router]": RouterLimits,
     "[spear.health]": HealthConfig,
     "[spear.retries]": RetryConfig,
+    "[spear.keys]": KeysConfig,
     "[spear.mirrors]": MirrorLimits,
     "[spear.guests]": GuestLimits,
     "[spear.log]": LogConfig,
@@ -90,7 +95,15 @@ def test_the_keys_of_a_credential() -> None:
         "file": "–",
         "quota_group": "–",
         "limits": "–",
+        "weight": "`1`",
     }
+
+
+def test_the_keys_of_a_redis() -> None:
+    """The address is written in one of three ways."""
+    said = documented("[spear.redis]")
+    assert [said.pop(key) for key in ("env", "file", "url")] == ["–"] * 3
+    assert said == {key: shown_default(RedisConfig, key) for key in RedisConfig.model_fields.keys() - {"url", "source"}}
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from spear.config import Config, HealthConfig, Hedge, RetryConfig, Route, default_config, load_config
+from spear.config import Config, HealthConfig, Hedge, Probe, RetryConfig, Route, default_config, load_config
 from spear.ir import ConfigError, Hosting, Operation, Transport
 from spear.secrets import Secret
 
@@ -82,6 +82,7 @@ module_cache = false
 level = "debug"
 format = "json"
 """
+KEY = "[[spear.credentials]]\nname = 'k'\nenv = 'K'\n"
 BUDGET = "[[spear.budgets]]\nname = 'b'\nwindow = '1h'\n"
 STUB = '[[spear.backends]]\nname = "s"\nkind = "stub"\nhosting = "local"\n'
 
@@ -246,6 +247,18 @@ def test_health_and_retries(tmp_path: Path) -> None:
     assert default_config().on_exhausted == "wait"
 
 
+def test_probes_and_the_bounds_of_a_route() -> None:
+    text = (
+        STUB + "probe = { every = '10s', timeout = 0.5 }\n[[spear.routes]]\non_exhausted = 'fail'\nmax_attempts = 1\n"
+    )
+    config = load_config(tomllib.loads(text))
+    assert config.backends[0].probe == Probe(every=10, timeout=0.5)
+    assert (config.routes[0].on_exhausted, config.routes[0].max_attempts) == ("fail", 1)
+    config = load_config(tomllib.loads(STUB + "probe = {}\n"))
+    assert config.backends[0].probe == Probe(every=30, timeout=5)
+    assert load_config(tomllib.loads(STUB)).backends[0].probe is None
+
+
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
@@ -318,8 +331,21 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         ("[spear.decisions]\nfiles = 0", "2 spear.decisions.files: is 0; expected at least 1"),
         ("[spear.decisions]\nsample = 1.5", "2 spear.decisions.sample: is 1.5; expected at most 1"),
         ("[spear.decisions]\npath = '/no/such/d'", "2 spear.decisions.path: is no place for a file; expected a file in a"),
+        (STUB + "probe = true", "5 spear.backends[0].probe: is a boolean; expected a table"),
+        (STUB + "probe = { evry = 3 }", '5 spear.backends[0].probe.evry: is not a known key; did you mean "every"?'),
+        (STUB + "probe = { every = 0 }", "5 spear.backends[0].probe.every: is 0; expected more than 0"),
+        (STUB + "probe = { every = '50ms' }", "5 spear.backends[0].probe.every: is 0.05; expected at least 0.1"),
+        (STUB + "probe = { timeout = 'soon' }", "5 spear.backends[0].probe.timeout: is a string; expected more than 0"),
+        (STUB + "[[spear.routes]]\non_exhausted = 'hope'", "6 spear.routes[0].on_exhausted: is none of the known names"),
+        (STUB + "[[spear.routes]]\nmax_attempts = 0", "6 spear.routes[0].max_attempts: is 0; expected at least 1"),
+        (STUB + "[[spear.routes]]\nmax_attempts = 11", "6 spear.routes[0].max_attempts: is 11; expected at most 10"),
         (STUB + "region = 'eu'", "5 spear.backends[0].region: is not supported by this version"),
-        (STUB + "credentials = ['a', 'b']", "key pools are not supported by this version"),
+        (STUB + "credentials = ['a', 'b', 'a']", "5 spear.backends[0].credentials[2]: is there twice"),
+        (KEY + "weight = 0", "4 spear.credentials[0].weight: is 0; expected at least 1"),
+        (KEY + "quota_group = ''", "4 spear.credentials[0].quota_group: is empty"),
+        ("[spear.keys]\nrevive_s = 0", "2 spear.keys.revive_s: is 0; expected more than 0"),
+        ("[spear.keys]\ncool_max_s = 0.5", "2 spear.keys.cool_max_s: is 0.5; expected at least cool_s, which is 1"),
+        ("[spear.keys]\nrevive = 3", '2 spear.keys.revive: is not a known key; did you mean "revive_s"?'),
         ("[spear]\ndefault_policy = 'weighted_randm'", 'is no policy; did you mean "weighted_random"?'),
         (STUB + "[[spear.routes]]\npolicy = 'x'", "6 spear.routes[0].policy: is no policy; expected one of"),
         (STUB + "[[spear.routes]]\npolicy = 5", "spear.routes[0].policy: is 5; expected a string"),

@@ -9,7 +9,7 @@ import spear
 from spear.config import Budget, BudgetMatch, Config, Credential, KeyLimits, Price, Route
 from spear.ir import ContentDelta, ErrorCode, ErrorEvent, Failure, Limits, RequestEnvelope, SpearError
 from spear.router import Desk, Facts, build_generation, decide, facts_of, invoke, stream, succeed
-from spear.router.limits import Quota
+from spear.router.limits import Quota, Window
 from spear.router.limits._allowance import PerSubject, Scope
 from spear.router.limits._book import local_meter
 from spear.router.policies import Memory
@@ -429,3 +429,26 @@ async def test_decisions_under_limits_are_replayed_bit_for_bit(mock_clock: objec
     assert len(found) == 8
     assert not any(each.differs for each in found)
     assert any(each.then["retry_after_ms"] for each in found)
+
+
+def test_looking_for_tasks_that_may_be_forgotten_never_stops_the_others() -> None:
+    """With thousands of them it is done piece by piece: whoever comes new looks at some, and at none right after."""
+    looked: list[float] = []
+
+    class Watched(Window):
+        def remaining(self, now: float) -> float:
+            looked.append(now)
+            return super().remaining(now)
+
+    quota, most = Quota("budget:b", "requests", 2, 1.0, "window"), 3000
+    budget = PerSubject("budget:b", quota, Watched, lambda facts: facts.task_id, Scope(), most=most)
+    for number in range(most):
+        budget.meter(facts_of(chat(task_id=f"t{number}")), 0.0).reserve(1, 0.0)
+    new = facts_of(chat(task_id="new"))
+    for _ in range(50):
+        assert budget.admits(new, 1, 0.5)
+    assert 0 < len(looked) <= 500
+    for step in range(20):
+        budget.admits(facts_of(chat(task_id=f"new{step}")), 1, 10.0 + step)
+        budget.meter(facts_of(chat(task_id=f"new{step}")), 10.0 + step).reserve(1, 10.0 + step)
+    assert len(budget) < most

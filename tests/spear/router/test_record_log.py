@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from spear.config import DecisionsConfig
-from spear.ir import ErrorCode
+from spear.ir import ChatMessage, ChatRequest, ErrorCode, ImagePart, RequestEnvelope, StoredMedia
 from spear.router import explain, facts_of, invoke
 from spear.router.record import Decisions, Trail
 from spear.router.record._log import KEPT, LOOKS_PER_SECOND
@@ -68,12 +68,10 @@ def test_what_json_cannot_say_is_dropped_and_counted():
     decided(desk, chat(model="half a \ud800"), 0.0)
     assert kept(desk) == []
     assert desk.decisions.observe()["dropped"] == 1
-    big = {"max_tokens": 10**30}
-    request = chat()
-    request = request.model_copy(update={"payload": request.payload.model_copy(update={"generation":
-        request.payload.generation.model_copy(update=big)})})  # fmt: skip
-    decided(desk, request, 0.0)
-    assert kept(desk)[0]["facts"]["tokens"] > 10**30
+    big = StoredMedia(uri="smsfile://x", size=10**30)
+    message = ChatMessage(role="user", content_parts=(ImagePart(media=big),))
+    decided(desk, RequestEnvelope(operation=CHAT, payload=ChatRequest(messages=(message,))), 0.0)
+    assert kept(desk)[0]["facts"]["sizes"]["media_bytes"] == 10**30
     (verdict,) = verdicts(log_of(desk))
     assert verdict.differs == ()
 
@@ -173,3 +171,12 @@ async def test_the_router_shows_what_was_recorded():
     async with world(instance("a"), decisions=DecisionsConfig(sample=1.0)) as found:
         await invoke(found.router, chat())
         assert found.counts()["decisions"]["recorded"] == 1
+
+
+def test_however_often_it_is_reloaded_without_a_file_nothing_piles_up():
+    decisions = Decisions(DecisionsConfig())
+    for number in range(100):
+        decisions.tune(DecisionsConfig(sample=number / 100))
+    assert len(decisions._queue) <= 1
+    assert decisions.take(1000) == []
+    assert decisions.writing.sample == pytest.approx(0.99)

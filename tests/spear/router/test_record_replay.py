@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spear.config import Config, Credential, FilterConfig, Price, Route, TaskConfig
+from spear.config import Config, Credential, FilterConfig, Price, RedisConfig, Route, TaskConfig
 from spear.config._model import Mirror
 from spear.ir import Limits, Meta, Operation
 from spear.router import POLICIES
@@ -328,9 +328,15 @@ def test_every_field_of_the_configuration_was_thought_of():
     """A new section of the configuration is in the record unless it is left out by name."""
     generation = three()
     record = json.loads(desk_header(generation))
-    left_out = {"decisions", "guests", "log", "warnings", "origin"}
+    left_out = {"decisions", "guests", "log", "redis", "warnings", "origin"}
     whole = json.loads(Config().model_dump_json(exclude=left_out))
     assert set(record["config"]) <= set(whole)
+
+
+def test_where_limits_are_shared_is_not_recorded():
+    redis = RedisConfig(url=Secret("redis://:canary@host"), source="env:CANARY", prefix="canary")
+    assert "redis" not in json.loads(desk_header(still_generation(instance("a"), redis=redis)))["config"]
+    assert b"canary" not in desk_header(still_generation(instance("a"), redis=redis)).lower()
 
 
 def desk_header(generation):

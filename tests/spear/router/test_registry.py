@@ -82,8 +82,8 @@ def test_a_missing_credential_keeps_the_instance_with_a_reason() -> None:
     ).instances
     assert missing.reason == "missing_credential"
     assert one_of_two.reason is None
-    assert one_of_two.key().id == "l"
-    assert none.key() is None
+    assert [each.id for each in one_of_two.keys] == ["l"]
+    assert none.keys == ()
     assert none.reason is None
 
 

@@ -124,6 +124,19 @@ def test_a_reload_takes_effect_at_its_time() -> None:
     assert sum(row[8].get("a", 0) for row in before) > 300
 
 
+def test_keys_of_one_account_share_what_the_backend_counts() -> None:
+    keys = "".join(f"[[spear.credentials]]\nname = '{key}'\nenv = '{key.upper()}'\n" for key in "xyz")
+    accounts = {"": 30, ", accounts = [['x', 'y']]": 20, ", accounts = [['z', 'x', 'y']]": 10}
+    for said, most in accounts.items():
+        result = run(
+            200, 20, spear=keys, b="events = [{ at = '0s', outage = 'refuse' }]",
+            a=f"rate_limit = {{ requests = 10, per = '1000s', by = 'key'{said} }}",
+            more="[[simulate.compare]]\nname = 'v'\n"
+            "spear = { backends = [{ name = 'a', credentials = ['x', 'y', 'z'] }] }",
+        )  # fmt: skip
+        assert result["backends"]["a"]["answers"] == most
+
+
 # --- traffic
 
 

@@ -48,6 +48,7 @@ WRONG: tuple[tuple[str, str, str, str, str], ...] = (
     ),
     ("b", "errors = { share = 0.1, kind = 'odd' }", "", "backends[1].errors.kind", "expected 'server'"),
     ("b", "events = [{ at = '9s', until = '3s' }]", "", "backends[1].events[0].until", "not after"),
+    ("b", "rate_limit = 0", "", "backends[1].rate_limit", "expected a table"),
     ("b", "rate_limit = { requests = 5, retry_after = 'soon' }", "", "backends[1].rate_limit.retry_after", "duration"),
     ("more", "[[simulate.backends]]\nname = 'nobody'\nlatency = 1", "nobody", "backends[2].name", "is no backend"),
     ("more", f"{COMPARE}\npolicy = 'cheapest'", COMPARE, "compare[0].name", "missing"),

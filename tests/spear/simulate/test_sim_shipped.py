@@ -47,3 +47,18 @@ def test_breakers_bound_what_an_outage_costs() -> None:
     )
     assert with_breakers["ok"] == without["ok"] == 600
     assert without["extra_load"] > 5 * with_breakers["extra_load"] > 0
+
+
+def test_what_a_key_pool_is_worth_where_keys_run_out() -> None:
+    scenario = read_scenario(find_scenario("key_exhaustion"))
+    one, blind, groups, _, reserve = (run_variant(scenario, each.name) for each in scenario.variants)
+    for result in (one, blind, groups, reserve):
+        conserved(result)
+    assert one["errors"]["credentials_exhausted"] > one["arrivals"] / 2
+    assert groups["ok"] > 5 * one["ok"]
+    refused = [each["backends"]["provider"]["failed"]["rate_limit"] for each in (blind, groups)]
+    assert refused[1] < 0.75 * refused[0]  # keys that share a quota cool together
+    assert groups["backends"]["provider"]["failed"]["auth"] == 1  # a revoked key is sent once
+    assert groups["errors"].keys() == {"rate_limited"}
+    assert reserve["ok"] == reserve["arrivals"]
+    assert reserve["backends"]["reserve"]["share"] < 0.05
