@@ -327,7 +327,7 @@ class Runtime:
         features: dict[str, set[str]] = {}
         models: dict[str, set[str]] = {}
         for each in self._desk.generation.instances:
-            if each.reason is not None:
+            if each.reason is not None or each.weight == 0:
                 continue
             for op in each.capabilities.ops:
                 features.setdefault(op.value, set()).update(each.features)

@@ -8,6 +8,7 @@ a built-in kind is not looked at.
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -69,8 +70,10 @@ def find_kind(name: str) -> Kind:
         return _load_entry_point(name, points)
     if name in _PLANNED:
         raise _not_enabled(f"kind {name!r} is not built in: this version of {DISTRIBUTION} does not have it")
-    known = ", ".join(kind.name for kind in known_kinds() if kind.available)
-    raise _not_enabled(f"kind {name[:_SHOWN]!r} is unknown; known here: {known}")
+    known = [kind.name for kind in known_kinds() if kind.available]
+    near = difflib.get_close_matches(name[:64], (*_ALIASES, *known), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise _not_enabled(f"kind {name[:_SHOWN]!r} is unknown; {hint}known here: {', '.join(known)}")
 
 
 def known_kinds() -> tuple[KnownKind, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from spear.config import FILE_NAME, Config, Route, default_config, find_config, load_config
+from spear.config import FILE_NAME, Budget, Config, Route, default_config, find_config, load_config
 from spear.ir import ConfigError, Problem
 
 from ._config_diff import diff
@@ -59,7 +60,7 @@ def check(context: click.Context, file: Path | None, config_path: Path | None, a
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @click.pass_context
 def init(context: click.Context, force: bool) -> None:
-    """Write a spear.toml into this folder that works at once, with examples of everything else."""
+    """Write a spear.toml into this folder that works at once, with examples of most other things."""
     text = files("spear.config").joinpath("starter.toml").read_text(encoding="utf-8")
     try:
         with Path(FILE_NAME).open("w" if force else "x", encoding="utf-8") as stream:
@@ -97,11 +98,18 @@ def _print(found: Path | None, loaded: Config, generation: Generation) -> None:
                 each.match.model_class or "any",
                 each.policy or "-",
                 ", ".join(each.fallback) or "-",
+                each.filter or "-",
+                _hedge(each),
                 f"{each.mirror.percent:g} % to {each.mirror.to}" if each.mirror else "-",
             )
             for each in loaded.routes
         ]
-        click.echo("\n" + table(("route: operation", "class", "policy", "fallback", "mirror"), routes))
+        headings = ["route: operation", "class", "policy", "fallback", "filter", "hedge", "mirror"]
+        click.echo("\n" + _told(headings, routes, always=4))
+    if loaded.budgets:
+        budgets = [(each.name, each.per, f"{each.window:g} s", _bounds(each), each.degrade_to or "-") for each in
+                   loaded.budgets]  # fmt: skip
+        click.echo("\n" + table(("budget", "per", "window", "at most", "then"), budgets))
     if loaded.tasks:
         tasks = [
             (
@@ -115,6 +123,25 @@ def _print(found: Path | None, loaded: Config, generation: Generation) -> None:
         click.echo("\n" + table(("task", "operations", "backends", "config keys"), tasks))
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
+
+
+def _told(headings: Sequence[str], rows: Sequence[Sequence[str]], always: int) -> str:
+    """A table without the columns, the first `always` ones apart, that say nothing in any row."""
+    kept = [index for index in range(len(headings)) if index < always or any(row[index] != "-" for row in rows)]
+    return table([headings[index] for index in kept], [[row[index] for index in kept] for row in rows])
+
+
+def _hedge(route: Route) -> str:
+    if route.hedge is None:
+        return "-"
+    delay = route.hedge.delay
+    after = "" if delay is None else f" after {delay if isinstance(delay, str) else f'{delay:g} s'}"
+    return f"{100 * route.hedge.max_extra_load:g} %{after}"
+
+
+def _bounds(budget: Budget) -> str:
+    found = ((getattr(budget, name), name) for name in ("requests", "tokens", "cost"))
+    return ", ".join(f"{name} {value:g}" for value, name in found if value is not None)
 
 
 def _as_json(found: Path | None, loaded: Config, generation: Generation) -> dict[str, Any]:
@@ -139,6 +166,7 @@ def _as_json(found: Path | None, loaded: Config, generation: Generation) -> dict
             {"id": each.id, "allow_operations": each.allow_operations, "allow_backends": each.allow_backends}
             for each in loaded.tasks
         ],
+        "budgets": [each.model_dump(exclude={"origin"}) | {"line": each.origin.line} for each in loaded.budgets],
         "warnings": loaded.warnings,
     }
 
@@ -173,6 +201,7 @@ def _route(route: Route) -> dict[str, Any]:
         "tau": route.tau,
         "hash_key": None if route.hash_key is None else list(route.hash_key),
         "load_bound": route.load_bound,
+        "filter": route.filter,
         "hedge": None if route.hedge is None else route.hedge.model_dump(),
         "continuation": route.continuation,
         "on_exhausted": route.on_exhausted,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import click
 
@@ -13,6 +15,25 @@ from spear.router import COLUMNS, Explanation
 from ._output import choose_config, config_option, json_option, print_json, table
 from ._signals import EXIT_USAGE, run_command
 
+if TYPE_CHECKING:
+    from spear import Runtime
+
+
+@asynccontextmanager
+async def _looked_at(config_path: Path | None, *, quiet: bool) -> AsyncIterator[Runtime]:
+    """A runtime that nothing is sent through. Filters are not asked by these commands, so that those whose functions
+    are in another program need none here."""
+    from spear import open_runtime
+
+    config = choose_config(config_path, quiet=quiet)
+    functions = {each.name: _never_asked for each in config.filters if each.kind == "python"}
+    async with open_runtime(config, filters=functions) as runtime:
+        yield runtime
+
+
+def _never_asked(question: object) -> NoReturn:
+    raise AssertionError("looking asks no filter")
+
 
 @click.command()
 @config_option
@@ -21,9 +42,7 @@ def backends(config_path: Path | None, as_json: bool) -> None:
     """Show the configured backends, what each can do, and why one is not usable."""
 
     async def main() -> int:
-        from spear import open_runtime
-
-        async with open_runtime(choose_config(config_path, quiet=as_json)) as runtime:
+        async with _looked_at(config_path, quiet=as_json) as runtime:
             rows = runtime.backends()
         if as_json:
             print_json({"backends": rows})
@@ -57,9 +76,7 @@ def capabilities(config_path: Path | None, as_json: bool) -> None:
     """Show the operations, features and models that can be asked for now."""
 
     async def main() -> int:
-        from spear import open_runtime
-
-        async with open_runtime(choose_config(config_path, quiet=as_json)) as runtime:
+        async with _looked_at(config_path, quiet=as_json) as runtime:
             found = runtime.capabilities()
         if as_json:
             print_json(found)
@@ -93,14 +110,14 @@ def explain(request_file: BinaryIO, config_path: Path | None, as_json: bool) -> 
     name = getattr(request_file, "name", "stdin")
 
     async def main() -> int:
-        from spear import SpearError, open_runtime
+        from spear import SpearError
 
         try:
             request = parse_request(data)
         except SpearError as error:
             click.echo(f"spear: {name}: {error.error.message}", err=True)
             return EXIT_USAGE
-        async with open_runtime(choose_config(config_path, quiet=as_json)) as runtime:
+        async with _looked_at(config_path, quiet=as_json) as runtime:
             explanation = runtime.explain(request)
         if as_json:
             print_json(explanation.as_json())

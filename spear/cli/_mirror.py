@@ -61,6 +61,7 @@ def _print(summary: Summary) -> None:
             (each.primary, each.mirror, f"{found.similarity:.2f}", found.request_id)
             for each in groups
             for found in each.worst
+            if found.similarity < 1
         ]
         if worst:
             rows = [[_cell(cell) for cell in row] for row in worst]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -65,7 +67,11 @@ class Seconds(click.FloatRange):
 
 
 def print_json(value: object) -> None:
-    click.echo(dump_json(value))
+    """The same value whatever is in it, and nothing that a terminal would obey: that is spelled out."""
+    text = dump_json(value).decode()
+    if not text.isprintable():  # JSON itself leaves what is beyond ASCII as it is
+        text = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    click.echo(text)
 
 
 def printable(text: str) -> str:
@@ -88,8 +94,10 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
     if sys.stdout.isatty() and sum(widths) + 2 * len(widths) - 2 > shutil.get_terminal_size().columns:
         label = max(map(len, headings))
+        room = shutil.get_terminal_size().columns - label - 2
         blocks = (
-            [f"{name.ljust(label)}  {cell}" for name, cell in zip(headings, row, strict=True) if cell] for row in rows
+            [f"{name.ljust(label)}  {_folded(cell, room)}" for name, cell in zip(headings, row, strict=True) if cell]
+            for row in rows
         )
         return "\n\n".join("\n".join(block) for block in blocks)
     lines = (
@@ -97,6 +105,12 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for row in (headings, ["─" * width for width in widths], *rows)
     )
     return "\n".join(lines)
+
+
+def _folded(cell: str, room: int) -> str:
+    """Broken between words, further lines set in as far; a word that is too long stays whole, to be copied."""
+    lines = textwrap.wrap(cell, max(20, room), break_long_words=False, break_on_hyphens=False)
+    return ("\n" + " " * (shutil.get_terminal_size().columns - room)).join(lines)
 
 
 @asynccontextmanager

@@ -95,8 +95,8 @@ class Probe(Section):
 class Price(Section):
     """Per million tokens, in the host's currency."""
 
-    input: Annotated[float, Field(ge=0)] = 0.0
-    output: Annotated[float, Field(ge=0)] = 0.0
+    input: Annotated[float, Field(ge=0, le=1e12)] = 0.0
+    output: Annotated[float, Field(ge=0, le=1e12)] = 0.0
 
 
 class InstanceConfig(Section):

@@ -23,10 +23,14 @@ from ._report import Report, did_you_mean
 SectionT = TypeVar("SectionT", bound=BaseModel)
 Table = dict[str, Any]
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+SHORTEST_S: Final = 1e-6
+"""Rates are worked out by division: what is nearly nothing makes them infinite."""
 LONGEST_S: Final = 31_536_000.0
-DURATION_FORM: Final = 'a number of seconds or a duration such as "500ms", "3s", "10m", up to a year'
+DURATION_FORM: Final = (
+    'a number of seconds or a duration such as "500ms", "3s", "10m", "1.5h", "7d", from a microsecond up to a year'
+)
 
 _SECRET_KEYS = frozenset(
     {"api_key", "apikey", "api_key_env", "key", "token", "secret", "password", "authorization", "bearer", "auth"}
@@ -100,7 +104,7 @@ def durations(report: Report, values: Table, path: Path, keys: Collection[str], 
         if key not in values:
             continue
         seconds = _seconds(values[key])
-        if seconds is None or seconds > LONGEST_S or (seconds <= 0 and not (zero and seconds == 0)):
+        if seconds is None or seconds > LONGEST_S or (seconds < SHORTEST_S and not (zero and seconds == 0)):
             bound = "0 (none) or " if zero else "more than 0: "
             report.add((*path, key), f"is {_shown_duration(values[key])}; expected {bound}{DURATION_FORM}")
             del converted[key]

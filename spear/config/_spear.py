@@ -12,7 +12,7 @@ from . import _later
 from ._budgets import check_budgets, read_budget
 from ._credentials import UnusableCredential, from_environment, from_file, is_variable_name
 from ._filters import filter_of
-from ._hedge import check_continuation, hedge_of
+from ._hedge import check_continuation, check_hedges, hedge_of
 from ._model import (
     Config,
     Credential,
@@ -67,6 +67,7 @@ _ORDERED = (
     ("retries", "backoff_s", "backoff_max_s"),
     ("keys", "cool_s", "cool_max_s"),
 )
+_NO_PLACE: Final = "is no place for a file; expected a file in a folder that exists"
 _SCALARS = ("default_policy", "on_exhausted", "debug_raw", "tracing")
 
 
@@ -103,6 +104,8 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
     scalars = build(report, Config, {key: top[key] for key in _SCALARS if key in top}, path)
     _policy(report, top, path, "default_policy")
     check_references(report, top, sections)
+    check_hedges(report, sections["routes"], sections["router"])
+    _check_files(report, sections["mirrors"], sections["decisions"])
     check_budgets(report, top, sections)
     if not top.get("backends"):
         report.warn(path, "no backend is configured: every request will be refused")
@@ -140,7 +143,10 @@ def _mirrors(report: Report, top: Table, document: Document) -> Any:
             report.add((*path, "path"), 'is empty or no path; expected the name of a file, such as "mirrors.jsonl"')
             values = {key: value for key, value in values.items() if key != "path"}
         else:
-            values = {**values, "path": str(document.folder / name)}
+            found = (document.folder / name).absolute()
+            if not _takes_a_file(found):
+                report.add((*path, "path"), _NO_PLACE)
+            values = {**values, "path": str(found)}
     return _limits(report, MirrorLimits, {**top, "mirrors": values}, "mirrors", ("timeout_s",))
 
 
@@ -151,7 +157,7 @@ def _decisions(report: Report, top: Table, document: Document) -> DecisionsConfi
         return section
     path = (document.folder / section.path).absolute()
     if not _takes_a_file(path):
-        report.add(("spear", "decisions", "path"), "is no place for a file; expected a file in a folder that exists")
+        report.add(("spear", "decisions", "path"), _NO_PLACE)
     return section.model_copy(update={"path": str(path)})
 
 
@@ -162,6 +168,11 @@ def _takes_a_file(path: FilePath) -> bool:
         return path.is_file() or (path.parent.is_dir() and not path.exists())
     except (OSError, ValueError):  # too long, not to be entered, or with a NUL
         return False
+
+
+def _check_files(report: Report, mirrors: MirrorLimits | None, decisions: DecisionsConfig | None) -> None:
+    if mirrors and decisions and mirrors.path is not None and str(mirrors.path) == decisions.path:
+        report.add(("spear", "decisions", "path"), "is the file of spear.mirrors.path already; each needs its own")
 
 
 def _check_order(report: Report, section: object, path: Path, low: str, high: str) -> None:

@@ -31,8 +31,12 @@ def open_python(config: FilterConfig, function: FilterFunction) -> Port:
     async def ask(question: Mapping[str, Json]) -> Json:
         try:
             plain: Json = _plain(await _call(function, question, threads))
-        except Exception as error:  # noqa: BLE001 -- it is anybody's function; the log has the traceback
+        except (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 -- it is anybody's function; the log has the traceback
+            # Beyond Exception, too: a library's panic, asyncio's CancelledError, a group with a cancellation in it.
             _log.error("filter_raised", filter=config.name, exc_info=error)
+            await trio.lowlevel.checkpoint_if_cancelled()
             raise FilterFailed(f"raised {type(error).__name__}") from None
         return plain
 

@@ -245,7 +245,15 @@ def _message(generation: Generation, facts: Facts, found: Filtered) -> str:
             bound = (each for each in generation.instances if found.rejected[each.name] == "model_mismatch")
             names = sorted({name for each in bound for name in each.answers_to})
             more = ", …" if len(names) > _NAMES_SHOWN else ""
-            return f"no backend has this model; there are: {', '.join(names[:_NAMES_SHOWN])}{more}"
+            there = f"there are: {', '.join(names[:_NAMES_SHOWN])}{more}"
+            out = {
+                each.name: found.rejected[each.name]
+                for each in generation.instances
+                if facts.model in each.answers_to and each.name in found.rejected
+            }
+            if out:  # it is configured, and taken out before its model was looked at
+                return f"no backend that has this model can take the request: {_counted(out)}; {there}"
+            return f"no backend has this model; {there}"
         case "keys" if found.code is ErrorCode.RATE_LIMITED:
             return "every key of the backends that could take the request has reached its rate limit"
         case "keys":

@@ -36,7 +36,7 @@ from ._verdict import Verdict
 
 _CHARS_PER_TOKEN: Final = 4
 _MOST: Final = 1 << 53
-"""Of an output's tokens, of an image's pixels. More is as good as no bound, and arithmetic with it can overflow."""
+"""Of any number that a caller names. More is as good as no bound, and arithmetic with it can overflow."""
 _NAME_CHARS: Final = 128
 """Of a task or an execution, as far as it is kept. No configured task has a longer id."""
 _DIGITS: Final = 15
@@ -145,7 +145,10 @@ def _sizes(payload: RequestPayload) -> Sizes:
         case ImageRequest():
             media = _media_bytes(payload.image) + _media_bytes(payload.mask)
             return Sizes(
-                chars=len(payload.prompt), media_bytes=media, images=payload.n or 1, size=_longer_side(payload.size)
+                chars=len(payload.prompt),
+                media_bytes=media,
+                images=min(payload.n or 1, _MOST),
+                size=_longer_side(payload.size),
             )
         case SpeechToTextRequest():
             return Sizes(chars=len(payload.prompt or ""), media_bytes=_media_bytes(payload.audio))
@@ -202,7 +205,7 @@ def _media_bytes(media: MediaRef | None) -> int:
         case InlineMedia(data=data):
             return len(data) * 3 // 4
         case StoredMedia(size=size):
-            return size or 0
+            return min(size or 0, _MOST)
         case _:
             return 0
 

@@ -84,10 +84,7 @@ def _look(number: int) -> dict[str, Any]:
 def _tail(axes: Any, results: Sequence[Result]) -> None:
     """The distribution's upper end, stretched: each step to the right leaves a tenth as many requests."""
     for number, each in enumerate(results):
-        total = each["distribution"][-1][1] if each["distribution"] else 0
-        points = _thinned(
-            [(total / (total - seen), value) for value, seen in each["distribution"] if _FIRST * total < seen < total]
-        )
+        points = _thinned(_stretched(each["distribution"]))
         if points:
             axes.plot([x for x, _ in points], [y for _, y in points], label=each["name"], **_look(number))
         else:
@@ -103,6 +100,15 @@ def _tail(axes: Any, results: Sequence[Result]) -> None:
     axes.set_ylabel("latency (s)")
     axes.set_title("Latency: the tail")
     _plain_numbers(axes.yaxis)
+
+
+def _stretched(distribution: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
+    """Of how many answers one took longer than that, from `_FIRST` on; the last point is the longest answer."""
+    if not distribution:
+        return []
+    total = distribution[-1][1]
+    shown = [(total / max(1, total - seen), value) for value, seen in distribution if seen > _FIRST * total]
+    return [(1 / (1 - _FIRST), shown[0][1]), *shown]  # a line, also where all answers took the same time
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -24,5 +24,5 @@ def find_scenario(name: str) -> Path:
         return Path(name)
     known = shipped()
     if name not in known:
-        raise ConfigError([Problem(name, 0, "", f"is no scenario{did_you_mean(name, known)}; or give a .toml file")])
+        raise ConfigError([Problem(name, 0, "", f"is no scenario and no .toml file{did_you_mean(name, known)}")])
     return known[name]

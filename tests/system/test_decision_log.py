@@ -141,7 +141,9 @@ async def test_rotation_under_load(tmp_path):
     assert 50 < len(verdicts) < 300
 
 
-async def test_a_full_disk_harms_nobody(tmp_path):
+async def test_a_full_disk_harms_nobody(monkeypatch):
+    monkeypatch.setattr("spear.config._spear._takes_a_file", lambda path: True)  # a device that is always full
+    monkeypatch.setattr("spear.router.record._file._check_regular", lambda fd: None)
     async with nothing_left(), spear.open_runtime(log_at("/dev/full", sample=1.0)) as runtime:
         await ask(runtime, 50)
         log = runtime.snapshot().children[0]

@@ -10,14 +10,18 @@ from contextlib import ExitStack
 from functools import partial
 from random import Random
 
+import anyio
 import pytest
 import trio
 
 import spear
+from spear.config import RedisConfig
 from spear.ir import ConfigError, ErrorCode
 from spear.router.limits import Quota
+from spear.router.shared import Link, SharedLimits
 from spear.router.shared._meter import Asked
 from spear.router.shared._script import SCRIPT, key_of, mark_key, nodes_key, question, read_answer
+from spear.secrets import Secret
 from tests.servers.redis_server import RedisServer
 from tests.spear.router.shared_store import SimulatedStore
 from tests.system.kit import chat, config, nothing_left, stub, until_true
@@ -216,6 +220,19 @@ async def answer(data: bytes, stream: trio.SocketStream) -> None:
                 await stream.send_all(data)
         except trio.BrokenResourceError:
             pass
+
+
+async def test_a_connection_that_is_closed_under_it_is_no_crash(redis_server):
+    """As coredis says it where its reader has given the connection up in the middle of an answer."""
+    settings = RedisConfig(url=Secret(redis_server.url))
+    actor = SharedLimits(settings, Link(settings), lambda _: None)
+    for kind in (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream):
+
+        async def work(_, kind=kind):
+            await trio.lowlevel.checkpoint()
+            raise kind
+
+        assert kind.__name__ in await actor._session(work)
 
 
 @pytest.mark.parametrize(

@@ -83,12 +83,13 @@ class TwinServer:
             await trio.aclose_forcefully(stream)
 
     async def _accept(self, listener: trio.SocketListener) -> None:
-        while True:
-            try:
-                stream = await listener.accept()
-            except trio.ClosedResourceError:
-                return
-            self._nursery.start_soon(self._connection, stream)
+        async with listener:
+            while True:
+                try:
+                    stream = await listener.accept()
+                except trio.ClosedResourceError:
+                    return
+                self._nursery.start_soon(self._connection, stream)
 
     async def _connection(self, stream: trio.SocketStream) -> None:
         data = b""

@@ -57,8 +57,7 @@ class Journal:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         fd = os.open(self.path, flags, 0o600)
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise OSError(errno.EINVAL, "is no regular file")
+            _check_regular(fd)
             yield fd
         finally:
             os.close(fd)
@@ -79,6 +78,11 @@ class Journal:
                 newer.replace(older)
         if self.files == 1:
             self.path.unlink()
+
+
+def _check_regular(fd: int) -> None:
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise OSError(errno.EINVAL, "is no regular file")
 
 
 def _write_all(fd: int, data: bytes, size: int) -> None:

@@ -83,7 +83,7 @@ class DecisionRecord(BaseModel):
     number: int = Field(ge=1)
     """Of the request's decisions, from 1."""
     sampled: bool
-    generation: int
+    generation: int = Field(lt=2**63)
     facts: dict[str, Any]
     inputs: Inputs | None
     plan: dict[str, Any]

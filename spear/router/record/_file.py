@@ -84,8 +84,7 @@ class RotatingFile:
         self._fd = fd
 
     def _claim(self, fd: int) -> None:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):  # a pipe would hold the writer, and a device be renamed
-            raise OSError(errno.EINVAL, "is no regular file")
+        _check_regular(fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -123,3 +122,9 @@ class RotatingFile:
 
     def _numbered(self, number: int) -> Path:
         return self.path if number == 0 else self.path.with_name(f"{self.path.name}.{number}")
+
+
+def _check_regular(fd: int) -> None:
+    """A pipe would hold the writer, and a device would be renamed."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise OSError(errno.EINVAL, "is no regular file")

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from spear._about import __version__
 from spear.backends import Adapter, Host, Kind
@@ -41,7 +41,7 @@ class GenerationRecord(BaseModel):
     kind: Literal["generation"]
     run: str
     version: str
-    generation: int
+    generation: int = Field(lt=2**63)
     config: dict[str, Any]
     kinds: dict[str, Capabilities]
     indexes: dict[str, int]

@@ -92,6 +92,7 @@ class SharedLimits(Actor[Never]):
 
     async def _session(self, work: Callable[[Script[str]], object]) -> str:
         """One connection, as long as it works; why it did not."""
+        import anyio
         from coredis import Redis
         from coredis.exceptions import RedisError
 
@@ -105,20 +106,25 @@ class SharedLimits(Actor[Never]):
                 if not self._looked:
                     await self._look(client)
                 await work(client.register_script(SCRIPT))  # type: ignore[misc]
-        except* (RedisError, OSError, trio.TooSlowError, BadAnswer, ValueError) as group:
+        except* (
+            *(RedisError, OSError, trio.TooSlowError, BadAnswer, ValueError),
+            *(anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream),  # of coredis's connection
+        ) as group:
             problems += _leaves(group)
-        return self._redact(", ".join(sorted({f"{type(each).__name__}: {each}" for each in problems}))[:300])
+        said = {f"{type(each).__name__}: {each}".rstrip(": ") for each in problems}
+        return self._redact(", ".join(sorted(said))[:300])
 
     async def _look(self, client: Redis[str]) -> None:
-        """Whether it may forget what stands there. Once; who may not ask is not told."""
+        """Whether it may forget what stands there. Once; who may not ask is not told, and one that hangs up on the
+        question is asked no more."""
         from coredis.exceptions import RedisError
 
+        self._looked = True
         try:
             with trio.fail_after(self._interval):
                 policy = (await client.info("memory")).get("maxmemory_policy", "noeviction")
-        except RedisError:
+        except (RedisError, ValueError):
             policy = "noeviction"
-        self._looked = True
         if policy != "noeviction":
             _log.warning(
                 "shared_limits_may_be_evicted",

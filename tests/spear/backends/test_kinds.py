@@ -48,7 +48,11 @@ def test_alias() -> None:
 
 
 def test_unknown() -> None:
-    assert refusal("opneai_chat") == "kind 'opneai_chat' is unknown; known here: openai_chat_completion, stub"
+    assert (
+        refusal("opneai_chat")
+        == "kind 'opneai_chat' is unknown; did you mean 'openai_chat'? known here: openai_chat_completion, stub"
+    )
+    assert refusal("abc") == "kind 'abc' is unknown; known here: openai_chat_completion, stub"
 
 
 @pytest.mark.parametrize("name", ["ollama_chat", "openai_realtime_ws"])

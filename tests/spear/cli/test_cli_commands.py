@@ -236,6 +236,24 @@ def test_explain(here):
     assert (done.code, done.json["chosen"]) == (1, None)
 
 
+def test_looking_needs_no_functions_of_filters(here):
+    route = '[[spear.routes]]\nfilter = "mine"\n[[spear.filters]]\nname = "mine"\nkind = "python"'
+    (here / "spear.toml").write_text(toml(STUB, route))
+    asked = {"operation": "chat_completions", "payload": {"kind": "chat_completions", "messages": []}}
+    asked["payload"]["messages"] = [{"role": "user", "content": "hi"}]
+    done = spear("explain", "-", stdin=json.dumps(asked).encode(), cwd=here)
+    assert done.code == 0
+    assert "filter mine not consulted" in done.out
+    assert spear("backends", cwd=here).code == 0
+    asking = spear("chat", "hi", cwd=here)
+    assert (asking.code, "has no function" in asking.err) == (2, True)
+
+
+def test_a_drained_backends_model_cannot_be_asked_for(here):
+    (here / "spear.toml").write_text(toml(STUB, openai_backend("http://127.0.0.1:1/v1", weight=0)))
+    assert spear("capabilities", "--json", cwd=here).json["models"] == {"chat_completions": []}
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"operation":"nix"}', b"\xff", b"[" * 5000])
 def test_explain_says_what_is_wrong_with_a_request(here, data):
     (here / "r.json").write_bytes(data)

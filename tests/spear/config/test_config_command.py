@@ -81,8 +81,19 @@ def test_a_good_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHECK_KEY", "sk-canary")
     present = run("check")
     assert ["gpt", "openai_chat", "remote", "m", "small", "80", "0", "k (present)", "ready"] in rows(present)
-    assert ["any", "small", "round_robin", "-", "-"] in rows(present)
+    assert ["any", "small", "round_robin", "-"] in rows(present)
     assert ["agent", "all", "gpt", "-"] in rows(present)
+
+
+def test_hedges_mirrors_and_budgets_are_shown() -> None:
+    budget = "[[spear.budgets]]\nname = 'daily'\nwindow = '1d'\ncost = 2.5\ntokens = 10\n"
+    filters = "[[spear.filters]]\nname = 'guard'\nkind = 'python'\n"
+    route = "hedge = { delay = 'p95' }\nfilter = 'guard'\n\n[[spear.tasks]]"
+    Path("spear.toml").write_text(TEXT.replace("\n[[spear.tasks]]", route) + budget + filters, encoding="utf-8")
+    shown = run("check")
+    assert ["any", "small", "round_robin", "-", "guard", "5 % after p95"] in rows(shown)
+    assert ["daily", "all", "86400 s", "tokens 10, cost 2.5", "-"] in rows(shown)
+    assert json.loads(run("check", "--json").stdout)["budgets"][0]["name"] == "daily"
 
 
 def test_for_machines() -> None:

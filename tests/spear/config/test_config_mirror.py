@@ -58,6 +58,7 @@ def problems(folder: Path, text: str) -> list[str]:
 
 
 def test_everything_that_can_be_said(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
     config = load(tmp_path, FULL)
     assert config.routes[0].mirror == Mirror(to="b", percent=2.5, compare=False)
     assert config.mirrors == MirrorLimits(
@@ -117,9 +118,11 @@ def test_every_mistake_is_named(text: str, expected: str, tmp_path: Path) -> Non
 
 
 async def test_a_file_that_cannot_be_written_is_a_problem_at_the_start(tmp_path: Path) -> None:
-    (tmp_path / "spear.toml").write_text(FULL)
+    (tmp_path / "records").mkdir()
+    config = load(tmp_path, FULL)
+    (tmp_path / "records").rmdir()
     with pytest.raises(ConfigError) as caught:
-        async with spear.open_runtime(tmp_path / "spear.toml"):
+        async with spear.open_runtime(config):
             pytest.fail("it started")
     (problem,) = caught.value.problems
     assert problem.key == "spear.mirrors.path"

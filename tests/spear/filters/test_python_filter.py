@@ -14,7 +14,7 @@ import spear
 from spear.blocking import open_runtime as open_blocking
 from spear.ir import ConfigError
 from tests.spear.filters.filter_kit import filtered, question, why
-from tests.system.kit import nothing_left
+from tests.system.kit import nothing_left, until_true
 
 
 async def outcome(function, **more):
@@ -60,6 +60,54 @@ async def test_a_raising_one_is_named_without_its_text():
 
     assert why(await outcome(waiting)) == "raised LookupError"
     assert why(await outcome(lambda asked: waiting(asked))) == "raised TypeError"  # noqa: PLW0108 -- it looks as if it did not wait
+
+
+class Panic(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [Panic(), BaseExceptionGroup("several", [Panic()])],
+    ids=lambda e: type(e).__name__,
+)
+@pytest.mark.parametrize("waits", [True, False])
+async def test_what_is_no_exception_fails_the_filter_and_not_the_runtime(raised, waits):
+    async def waiting(asked):
+        await trio.lowlevel.checkpoint()
+        raise raised
+
+    def plain(asked):
+        raise raised
+
+    response = await outcome(waiting if waits else plain, on_error="open")
+    assert response.result.error is None
+
+
+async def test_one_that_raises_while_it_is_cancelled():
+    """The cancellation comes out of its nursery in a group with what it raised."""
+
+    async def breaks():
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("in a hurry")
+
+    async def waiting(asked):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(breaks)
+
+    assert (await outcome(waiting, timeout=0.05, on_error="open")).result.error is None
+    with trio.fail_after(10):
+        async with spear.open_runtime(filtered("python", timeout=5), filters={"f": waiting}) as runtime:
+            with trio.move_on_after(0.05):
+                await runtime.invoke(question())
+            await until_true(lambda: router_state(runtime)["cancelled"] == 1)
+            assert router_state(runtime)["attempts"] == 0
+
+
+def router_state(runtime):
+    return next(node.state for node in runtime.snapshot().children if node.path.endswith("/router"))
 
 
 async def test_a_waiting_one_that_hangs_costs_its_timeout():

@@ -698,3 +698,14 @@ def test_load_counts_what_still_cleans_up_until_it_has_ended() -> None:
     view.ref = StillRef(running=1)
     assert view.load == 1
     assert not view.lingers
+
+
+def test_a_model_whose_only_backend_has_no_key_is_not_said_to_be_unknown() -> None:
+    generation = still_generation(
+        instance("keyless", model="big", credentials=("k",)), instance("other", model="small"), credentials=NO_KEY
+    )
+    error = plan_for(generation, chat(model="big")).error
+    assert error is not None
+    assert error.message == (
+        "no backend that has this model can take the request: 1 missing_credential; there are: small"
+    )

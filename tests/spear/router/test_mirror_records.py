@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -199,3 +203,33 @@ def test_numbers_beyond_all_reason_are_left_out() -> None:
     (group,) = summary.groups
     dump_json(summary.as_json())
     assert (group.as_json()["latency_ratio"], group.as_json()["cost_ratio"]) == (None, None)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/null")], ids=["pipe", "device"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, make) -> None:
+    path = tmp_path / "m.jsonl"
+    make(path)
+    for attempt in (Journal(path, 1000, 2).check, partial(Journal(path, 1000, 2).write, b"{}\n")):
+        with pytest.raises(OSError, match=r"no regular file|No such device"):
+            attempt()
+
+
+def test_only_its_owner_can_read_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    Journal(path, 1000, 2).check()
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_several_processes_lose_no_line(tmp_path: Path) -> None:
+    """Each rotates where the file is full; none takes the other's new file for the old one."""
+    path = tmp_path / "m.jsonl"
+    code = (
+        "import sys; from pathlib import Path; from spear.router.mirrors import Journal\n"
+        "journal = Journal(Path(sys.argv[1]), 1000, 50)\n"
+        "for number in range(200): journal.write(f'{sys.argv[2]}{number:>40}\\n'.encode())"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(path), name]) for name in "ab"]
+    assert [each.wait(60) for each in writers] == [0, 0]
+    lines = [line for each in tmp_path.iterdir() for line in each.read_bytes().splitlines()]
+    assert sorted(lines) == sorted(f"{name}{number:>40}".encode() for name in "ab" for number in range(200))
+    assert all(each.stat().st_size <= 1000 for each in tmp_path.iterdir())

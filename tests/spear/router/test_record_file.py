@@ -143,7 +143,8 @@ def test_two_writers_do_not_mix(path):
     other.close()
 
 
-def test_a_full_disk():
+def test_a_full_disk(monkeypatch):
+    monkeypatch.setattr("spear.router.record._file._check_regular", lambda fd: None)  # a device that is always full
     file = RotatingFile(Path("/dev/full"), 1000, 2)
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
@@ -254,3 +255,11 @@ def test_the_order_of_rotated_files():
     names = ["b.log", "a.jsonl", "a.jsonl.1", "a.jsonl.10", "a.jsonl.2"]
     ordered = [each.name for each in in_order([Path("x") / name for name in names])]
     assert ordered == ["b.log", "a.jsonl.10", "a.jsonl.2", "a.jsonl.1", "a.jsonl"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/null")], ids=["pipe", "device"])
+def test_what_is_no_regular_file_is_neither_written_nor_renamed(path, make):
+    make(path)
+    with pytest.raises(OSError, match="no regular file"):
+        RotatingFile(path, 1000, 2).append(entries(10))
+    assert list(path.parent.iterdir()) == [path]

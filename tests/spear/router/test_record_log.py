@@ -71,7 +71,7 @@ def test_what_json_cannot_say_is_dropped_and_counted():
     big = StoredMedia(uri="smsfile://x", size=10**30)
     message = ChatMessage(role="user", content_parts=(ImagePart(media=big),))
     decided(desk, RequestEnvelope(operation=CHAT, payload=ChatRequest(messages=(message,))), 0.0)
-    assert kept(desk)[0]["facts"]["sizes"]["media_bytes"] == 10**30
+    assert kept(desk)[0]["facts"]["sizes"]["media_bytes"] == 2**53  # more is no more
     (verdict,) = verdicts(log_of(desk))
     assert verdict.differs == ()
 
