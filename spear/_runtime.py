@@ -426,6 +426,7 @@ async def open_runtime(
     await check_records_file(loaded)
     _check_functions(filters or {}, loaded)
     counters = Counters()
+    desk.limits.counts.attach(counters)
     desk.keys.on_change = partial(_count_key, counters)
     counting = ActorCounters(counters, _actor_label)
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:

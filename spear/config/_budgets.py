@@ -24,12 +24,11 @@ def read_budget(report: Report, path: Path, values: Table) -> Budget | None:
         report.add((*path, "name"), "has blanks around it or unprintable characters; expected a plain name")
     if not any(key in values for key in QUANTITIES):
         report.add(path, "limits nothing; expected at least one of `requests`, `tokens` and `cost`")
-    if "soft" in values and "degrade_to" not in values:
-        report.add((*path, "soft"), "has a meaning only beside `degrade_to`, a model class")
     per = values.get("per", "all")
-    if "degrade_to" in values and isinstance(per, str) and per not in _FOR_REQUESTS:
-        expected = " or ".join(f'per = "{per}"' for per in sorted(_FOR_REQUESTS))
-        report.add((*path, "degrade_to"), f"has a meaning only beside {expected}")
+    for key in ("soft", "degrade_to"):
+        if key in values and isinstance(per, str) and per not in _FOR_REQUESTS:
+            expected = " or ".join(f'per = "{each}"' for each in sorted(_FOR_REQUESTS))
+            report.add((*path, key), f"has a meaning only beside {expected}")
     kept = durations(report, values, path, ("window",))
     if "window" in values:
         kept.setdefault("window", 1.0)  # reported already, where it was no duration

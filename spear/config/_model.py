@@ -384,8 +384,8 @@ class Budget(Section):
     tokens: Annotated[int, Field(ge=1)] | None = None
     cost: Annotated[float, Field(gt=0)] | None = None
     """In the currency of the prices."""
-    soft: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """The share of it at which requests go to `degrade_to`."""
+    soft: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The share of it at which requests go to `degrade_to` (None: 0.8), or without one, at which it is said."""
     degrade_to: str | None = None
     """A model class."""
     origin: Origin = Origin()

@@ -52,7 +52,7 @@ from ._usage import settle_usage
 from ._verdict import Verdict
 from .keys import KEYS_COOLING, KeyState, Pool
 from .keys import Trail as KeyTrail
-from .record import Ending, Trail
+from .record import Ending, Step, Trail
 
 if TYPE_CHECKING:
     from .mirrors import Mirroring, Primary
@@ -84,6 +84,7 @@ class Course:
         self.deadline = arrived + timeout
         self.attempts: list[Attempt] = []
         self._facts = desk.facts(request)
+        desk.begun(self._facts)
         self._asked = [self._facts]  # of the class that is asked for, then of the fallback classes
         self._classes: Iterator[str] | None = None  # of the route's fallback, once it is needed
         self._left = limits.max_attempts
@@ -159,15 +160,20 @@ class Course:
         """Those that were tried. One that refused a key, and has another one ready, is as good as any other."""
         return self._tried.keys() if self._key_trail is None else self._key_trail.closed(self._tried, now)
 
-    def _ask(self, facts: Facts, now: float, exclude: AbstractSet[str], *, panic: bool = False) -> Plan:
+    def _ask(
+        self, facts: Facts, now: float, exclude: AbstractSet[str], *, panic: bool = False, beside: bool = False
+    ) -> Plan:
         """One decision; what is to be recorded of it is kept until the request has ended."""
-        plan = self.desk.decide(facts, now, exclude, panic=panic, sampled=self._sampled)
+        plan = self.desk.decide(facts, now, exclude, panic=panic, sampled=self._sampled, beside=beside)
         if self._sampled is None:
             self._sampled = plan.seed < self.desk.decisions.below
-        if plan.step is not None:
+        step = plan.step
+        if step is None and plan.error is not None:  # told only where the request fails
+            step = Step(plan, None, None, self.desk.decisions.now(), news=False)
+        if step is not None:
             if self._trail is None:
                 self._trail = Trail(sampled=self._sampled)
-            self._trail.decided(plan.step)
+            self._trail.decided(step)
         return plan
 
     def _decide(self, now: float) -> Plan | Consult:
@@ -293,7 +299,7 @@ class Course:
                 return None
             facts = known
         mates = quota_mates(self.generation.config, (leg.instance.name for leg in legs))
-        plan = self._ask(facts, now, self._tried.keys() | mates)
+        plan = self._ask(facts, now, self._tried.keys() | mates, beside=True)
         self.desk.counts.fallbacks += reason == "fallback" and plan.chosen is not None
         return self._send(plan, reason, now)
 

@@ -25,6 +25,7 @@ from ._failures import Fault
 from ._filter import considered
 from ._hedge import Purses
 from ._instance import Instance
+from ._moment import AT_ADMISSION
 from ._registry import Generation
 from ._retry import Budget, jitter
 from ._routes import taus_of
@@ -93,6 +94,11 @@ class Desk:
         self.bell.ring()
         self.stirred.ring()
 
+    def begun(self, facts: Facts) -> None:
+        """A request of `facts` is under way."""
+        if facts.degraded or self.limits.warns:
+            self.limits.begun(facts, trio.current_time())
+
     def facts(self, request: RequestEnvelope) -> Facts:
         """Of the class that the budgets leave to it."""
         facts = facts_of(request)
@@ -106,9 +112,11 @@ class Desk:
         *,
         panic: bool = False,
         sampled: bool | None = None,
+        beside: bool = False,
     ) -> Plan:
         """Decide for real: the policy remembers it, and where it is to be recorded, the plan has its `step`. `sampled`
-        is None for the first decision of a request, whose seed says it."""
+        is None for the first decision of a request, whose seed says it. `beside` another attempt that is running: that
+        nobody is found then is no news."""
         generation = self.generation
         seed = self._rng.getrandbits(64)
         plan, change = decide(
@@ -116,7 +124,9 @@ class Desk:
         )
         if sampled is None:
             sampled = seed < self.decisions.below
-        if sampled or plan.error is not None:
+        if self.limits.limiting and plan.rejected:
+            self.limits.refused(plan.rejected, AT_ADMISSION)
+        if sampled or (plan.error is not None and not beside):
             state = None if change is None else self._memory.get(change.key)
             step = self.decisions.look(generation, plan, state, now, exclude, panic=panic, sampled=sampled)
             plan = plan._replace(step=step)
@@ -197,6 +207,8 @@ class Desk:
         }
         if self.limits.budgets:
             observed["budgets"] = self.limits.observe(now)
+        if self.limits.limiting:
+            observed.update(self.limits.counts.observe())
         return observed
 
     def usage(self) -> dict[str, Any]:

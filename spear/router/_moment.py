@@ -10,6 +10,8 @@ from .health import BREAKER_OPEN
 
 FULL: Final = "full"
 SLOW_START: Final = "slow_start"
+AT_ADMISSION: Final = frozenset({FULL, SLOW_START})
+"""Reasons that stand among those of rates and budgets, or after them."""
 _SLOW_START_SALT: Final = 0x736C6F77
 
 

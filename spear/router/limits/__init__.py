@@ -8,6 +8,7 @@
     _allowance     one limit as an attempt meets it, for one subject or for each of many
     _budget        a budget of the configuration
     _bounds        all of it for one instance: what the filter asks and the attempt loop takes from
+    _counts        what limits have done
     _book          all meters of a runtime, across reloads
 
 All of it is state and arithmetic: no clock (the time is given), no I/O, no randomness.
@@ -25,6 +26,7 @@ from ._book import local_meter as local_meter
 from ._bounds import Bounds as Bounds
 from ._budget import BUDGET as BUDGET
 from ._budget import Budget as Budget
+from ._counts import LimitCounts as LimitCounts
 from ._gcra import Gcra as Gcra
 from ._meter import Meter as Meter
 from ._meter import MeterFactory as MeterFactory

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from spear.config import Config, KeyLimits
 from spear.ir import Limits
 from spear.router._facts import Facts
+from spear.telemetry import get_logger
 
 from ._allowance import Allowance, Single
 from ._bounds import Bounds
-from ._budget import Budget
+from ._budget import BUDGET, Budget
+from ._counts import LimitCounts
 from ._gcra import Gcra
 from ._meter import Meter, MeterFactory, Quantity, Quota
 from ._window import Window
@@ -19,6 +21,7 @@ from ._window import Window
 if TYPE_CHECKING:
     from spear.router._instance import Instance
 
+_log = get_logger("spear.router")
 LIMIT: Final = "limit:"
 _MINUTE: Final = 60.0
 _DAY: Final = 86_400.0
@@ -41,7 +44,7 @@ def local_meter(quota: Quota) -> Meter:
 
 
 class Book:
-    __slots__ = ("_factory", "_meters", "budgets", "degrades")
+    __slots__ = ("_factory", "_meters", "budgets", "counts", "degrades", "limiting", "warns")
 
     def __init__(self, factory: MeterFactory = local_meter) -> None:
         self._factory = factory
@@ -49,6 +52,11 @@ class Book:
         self.budgets: tuple[Budget, ...] = ()
         self.degrades = False
         """Whether any budget ever sends requests to another class."""
+        self.warns: tuple[Budget, ...] = ()
+        """Those that only say when their soft limit is crossed."""
+        self.limiting = False
+        """Whether anybody has a rate or is paid from a budget."""
+        self.counts = LimitCounts()
 
     def open(self, config: Config, instances: Sequence[Instance]) -> None:
         """From here on `instances` are limited as `config` says. What was used of a quota that is still there stays
@@ -68,12 +76,39 @@ class Book:
             Budget(each, configs, meter, self._factory, before.get(each.name)) for each in config.budgets
         )
         self.degrades = any(each.degrade_to is not None for each in config.budgets)
+        self.warns = tuple(each for each in self.budgets if each.warns)
         limits = {each.name: each.limits for each in config.credentials}
         for instance in instances:
             bounds = self._bounds(instance, limits, meter)
             if bounds is not None:
                 bounds.succeed(instance.bounds)
             instance.bounds = bounds
+        self.limiting = any(each.bounds is not None for each in instances)
+
+    def begun(self, facts: Facts, now: float) -> None:
+        """A request was made of `facts`: what budgets have to say of it is counted, and each crossing is in the log."""
+        for reason in facts.degraded:
+            self.counts.degrade(reason.removeprefix(BUDGET))
+        for each in self.warns:
+            if each.crossed(facts, now):
+                name = each.config.name
+                self.counts.warn(name)
+                _log.warning("budget_soft_limit", budget=name, per=each.config.per, soft=each.config.soft)
+
+    def refused(self, rejected: Mapping[str, str], last: Iterable[str]) -> None:
+        """A decision left out `rejected`, by name and reason. The step that asks limits is the last but for those of
+        the reasons `last`, so that nobody has to look at what stands before it."""
+        budgets = set()
+        for name in reversed(list(rejected)):
+            reason = rejected[name]
+            if reason in RATE_REASONS:
+                self.counts.limit(name, reason.removeprefix(LIMIT))
+            elif reason.startswith(BUDGET):
+                budgets.add(reason)
+            elif reason not in last:
+                break
+        for reason in budgets:
+            self.counts.reject(reason.removeprefix(BUDGET))
 
     def degraded(self, facts: Facts, now: float) -> Facts:
         """`facts`, of the cheaper class where a budget that is nearly used up says so: of one budget after the other,

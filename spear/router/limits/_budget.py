@@ -9,11 +9,13 @@ from spear.config import Budget as BudgetConfig
 from spear.config import InstanceConfig
 from spear.router._facts import Facts
 
-from ._allowance import Allowance, PerSubject, Scope, Single, Who
+from ._allowance import MOST_SUBJECTS, Allowance, PerSubject, Scope, Single, Who
 from ._meter import MeterFactory, Quantity, Quota
 
 QUANTITIES: Final[tuple[Quantity, ...]] = ("requests", "tokens", "cost")
 BUDGET: Final = "budget:"
+SOFT: Final = 0.8
+"""The share of a budget from which on requests go to the cheaper class, where it is not written."""
 _SHOWN: Final = 10
 
 
@@ -32,7 +34,7 @@ class Budget:
     """`shared` are the allowances of all, of tasks or of guests; those of a backend or a key are made where it is
     known. `meter` gives the meter of a quota, the same one for the same quota."""
 
-    __slots__ = ("_meter", "_models", "_scope", "config", "fixed", "reason", "shared")
+    __slots__ = ("_above", "_meter", "_models", "_scope", "config", "fixed", "reason", "shared")
 
     def __init__(
         self,
@@ -45,6 +47,8 @@ class Budget:
         self.config = config
         self.reason = f"{BUDGET}{config.name}"
         self._meter = meter
+        self._above: set[str] = set()
+        """Those who have crossed the soft limit and have not come back."""
         self._scope = Scope(config.match.operation, config.match.task)
         self._models = frozenset(name for each in instances if config.pays(each) for name in each.answers_to)
         self.fixed: dict[str, list[Single]] = {}
@@ -52,6 +56,7 @@ class Budget:
         known: dict[Quota, PerSubject] = {}
         if former is not None and self._same_as(former):
             known = {each.quota: each for each in former.shared if isinstance(each, PerSubject)}
+            self._above = former._above
         self.shared: tuple[Single | PerSubject, ...] = tuple(
             known.get(quota) or self._share(quota, factory)
             for quota in (self._quotas() if config.per not in {"backend", "key"} else ())
@@ -68,13 +73,32 @@ class Budget:
 
     def degrades(self, facts: Facts, now: float) -> bool:
         """Whether so much of it is used that a request is to go to the cheaper class."""
-        config = self.config
-        if config.degrade_to is None or facts.backend is not None:
+        return self.config.degrade_to is not None and facts.backend is None and self._is_soft(facts, now)
+
+    @property
+    def warns(self) -> bool:
+        """Whether a crossing of its soft limit is only said."""
+        return self.config.soft is not None and self.config.degrade_to is None
+
+    def crossed(self, facts: Facts, now: float) -> bool:
+        """Whether whoever pays for `facts` is found above the soft limit for the first time since it was below."""
+        who = _WHO.get(self.config.per)
+        subject = "" if who is None else who(facts) or ""
+        if not self._is_soft(facts, now):
+            self._above.discard(subject)
             return False
+        if subject in self._above or len(self._above) >= MOST_SUBJECTS:
+            return False
+        self._above.add(subject)
+        return True
+
+    def _is_soft(self, facts: Facts, now: float) -> bool:
+        config = self.config
         if config.match.model_class is not None and facts.model not in self._models:
             return False
+        share = SOFT if config.soft is None else config.soft
         return any(
-            each.covers(facts) and each.quota.limit - each.remaining(facts, now) >= config.soft * each.quota.limit
+            each.covers(facts) and each.quota.limit - each.remaining(facts, now) >= share * each.quota.limit
             for each in self.shared
         )
 

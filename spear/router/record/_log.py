@@ -136,7 +136,7 @@ class Decisions:
             "sent": sent,
         }
         for number, step in enumerate(trail.steps, 1):
-            if trail.sampled or outcome == "failed" or step.plan.error is not None:
+            if trail.sampled or outcome == "failed" or step.found_nobody:
                 self._keep(step, trail.sampled, {**ended, "number": number, "attempts": step.attempts})
 
     def _keep(self, step: Step, sampled: bool, rest: Mapping[str, Json]) -> None:

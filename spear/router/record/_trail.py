@@ -10,16 +10,25 @@ from spear.router._decide import Plan
 
 
 class Step:
-    """One decision. `inputs` and `header` (its generation's record) are None where nobody looked at its time."""
+    """One decision. `inputs` and `header` (its generation's record) are None where nobody looked at its time. That it
+    found nobody is told of a request that went well only where it is `news`."""
 
-    __slots__ = ("attempts", "header", "inputs", "plan", "time")
+    __slots__ = ("attempts", "header", "inputs", "news", "plan", "time")
 
-    def __init__(self, plan: Plan, header: bytes | None, inputs: dict[str, Json] | None, time: float) -> None:
+    def __init__(
+        self, plan: Plan, header: bytes | None, inputs: dict[str, Json] | None, time: float, *, news: bool = True
+    ) -> None:
         self.plan = plan
         self.header = header
         self.inputs = inputs
         self.time = time
         self.attempts: list[Json] = []
+        self.news = news
+
+    @property
+    def found_nobody(self) -> bool:
+        """And that is to be recorded whatever becomes of the request."""
+        return self.news and self.plan.error is not None
 
 
 class Trail:
@@ -31,7 +40,7 @@ class Trail:
 
     @property
     def found_nobody(self) -> bool:
-        return any(step.plan.error is not None for step in self.steps)
+        return any(step.found_nobody for step in self.steps)
 
     def decided(self, step: Step) -> None:
         self.steps.append(step)

@@ -313,7 +313,7 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         ("[[spear.budgets]]\nname = 'b'\ncost = 1", "1 spear.budgets[0].window: is missing; expected a duration such"),
         ("[[spear.budgets]]\nname = 'b'\nwindow = 'day'", "3 spear.budgets[0].window: is a string; expected more than 0"),
         (BUDGET + "cost = 1\nper = 'user'", "5 spear.budgets[0].per: is none of the known names; expected 'all', 'task'"),
-        (BUDGET + "cost = 1\nsoft = 0.5", "5 spear.budgets[0].soft: has a meaning only beside `degrade_to`"),
+        (BUDGET + "cost = 1\nper = 'key'\nsoft = 0.5", "6 spear.budgets[0].soft: has a meaning only beside per = "),
         (BUDGET + "cost = 1\nper = 'key'\ndegrade_to = 'x'", "6 spear.budgets[0].degrade_to: has a meaning only beside"),
         (
             STUB + "model = 'small'\n" + BUDGET + "cost = 1\ndegrade_to = 'smal'",

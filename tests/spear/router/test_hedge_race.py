@@ -15,6 +15,7 @@ from spear.backends import Finished
 from spear.config import (
     Config,
     Credential,
+    DecisionsConfig,
     FilterConfig,
     HealthConfig,
     Hedge,
@@ -230,6 +231,24 @@ async def test_with_nobody_left_the_running_one_is_waited_for(autojump_clock: ob
         assert_quiet(w)
     assert response.unwrap().text == "late"
     assert outcomes(response) == [("b", "hedge", "failed"), ("a", "chosen", "ok")]
+
+
+@both
+async def test_a_late_one_that_nobody_can_help_is_no_news(autojump_clock: object, ask) -> None:
+    """Routes with one backend would fill the record with it; where the request fails, it belongs to the story."""
+    unsampled = DecisionsConfig(sample=0.0)
+    async with world(AB[0], scripts={"a": slow(5)}, decisions=unsampled, **hedged()) as w:
+        (await ask(w)).unwrap()
+        assert w.desk.decisions.records() == []
+        assert w.desk.counts.hedges == 0
+    hasty = instance("a", timeouts=Timeouts(total=3))
+    async with world(
+        hasty, scripts={"a": slow(5)}, decisions=unsampled, retries=RetryConfig(per_instance=1), **hedged()
+    ) as w:
+        assert (await ask(w)).result.error is not None
+        found = [each for each in w.desk.decisions.records() if each["kind"] == "decision"]
+        assert len(found) >= 2
+        assert [each for each in found if each["sampled"]] == []
 
 
 @both
