@@ -14,7 +14,7 @@ from tests.spear.router.world import chat, instance, still_generation
 
 FACTS = facts_of(chat("12345678"))
 
-SIZES = ((0, 50), (100, 50), (100, 0), (400, 300))
+SIZES = ((400, 300), (0, 50), (100, 50), (100, 0), (400, 300))
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("take"), st.sampled_from(SIZES), st.just(0)),
