@@ -52,7 +52,7 @@ class Instance:
     ) -> None:
         self.index = index
         self.name = config.name
-        self.identity = hash_name(config.name) | 1
+        self.identity = hash_name(config.name) / 2.0**64
         self.config = config
         self.kind = kind
         self.kind_name = kind.name

@@ -5,7 +5,8 @@ highest wins. So an instance that goes away moves only its own keys, by weight t
 only its share; the order of the scores is also the order in which a key falls back. Whoever has more than `load_bound`
 times its share of what is running is passed over, so that one hot key cannot bury an instance.
 
-h is the product of two odd hashes: that scatters well enough, and costs half of mixing them.
+h is the fraction of the product of two hashed numbers, a large one of the key and one below 1 of the name: 26 bits
+that scatter well enough, for a fifth of what mixing integers costs.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from spear.router._facts import Affinity, Facts
 from . import _least_inflight
 from ._policy import Candidate, Choice, Options, State
 
-_MASK: Final = (1 << 64) - 1
-_STEP: Final = 2.0**-52
+_LARGE: Final = 2.0**26
+_BITS: Final = (1 << 52) - 1
+_HALF_STEP: Final = 2.0**-27
 
 
 def choose(
@@ -32,12 +34,12 @@ def choose(
         choice = _least_inflight.choose(candidates, facts, state, draws, now, options)
         note = f"no {' or '.join(options.hash_key)} to hash: least_inflight"
         return choice._replace(note=f"{note}, {choice.note}" if choice.note else note)
-    key |= 1  # so that no two names have the same product
     loads = [each.load for each in candidates]
     weights = [each.weight for each in candidates]
     least = min(weights)
-    # The middle of one of 2**52 steps, so that h is neither 0 nor 1.
-    scores = [(((key * each.identity & _MASK) >> 12) + 0.5) * _STEP for each in candidates]
+    large = _LARGE + (key & _BITS) / _LARGE  # below twice _LARGE, so that 26 bits are left behind the point
+    # The middle of a step, so that h is neither 0 nor 1.
+    scores = [large * each.identity % 1.0 + _HALF_STEP for each in candidates]
     if least != max(weights):  # else h orders them as -weight / ln(h) does, at less than half the price
         scores = [-weight / log(h) for weight, h in zip(weights, scores, strict=True)]
     # Of all that runs, this request included: there is always one below its share.

@@ -23,7 +23,7 @@ State = object
 
 class Candidate(Protocol):
     """`load` counts what is running and queued there. `weight` is above 0: a drained instance is no candidate.
-    `identity` is an odd hash of the name, of 64 bits."""
+    `identity` is a hash of the name, between 0 and 1."""
 
     @property
     def name(self) -> str: ...
@@ -34,7 +34,7 @@ class Candidate(Protocol):
     @property
     def load(self) -> int: ...
     @property
-    def identity(self) -> int: ...
+    def identity(self) -> float: ...
     @property
     def price(self) -> Price | None: ...
     def estimate(self, timing: Timing, tau: float) -> Estimate | None:

@@ -25,8 +25,8 @@ class Still:
     price: Price | None = None
 
     @property
-    def identity(self) -> int:
-        return hash_name(self.name) | 1
+    def identity(self) -> float:
+        return hash_name(self.name) / 2.0**64
 
     def estimate(self, timing: Timing, tau: float) -> Estimate | None:
         return self.known
