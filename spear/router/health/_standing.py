@@ -91,7 +91,8 @@ class Health:
         return 1.0 if now >= since + self._settings.slow_start_s else self._ramp(now - since)
 
     def _ramp(self, elapsed: float) -> float:
-        return max(_LEAST_RAMP, elapsed / self._settings.slow_start_s)
+        slow_start = self._settings.slow_start_s
+        return max(_LEAST_RAMP, elapsed / slow_start) if slow_start else 1.0  # asked of one that is still ejected
 
     def _recovered_at(self, breakers: Iterable[Breaker]) -> float:
         at = self.ejection.until if self.ejection.times else -math.inf

@@ -138,3 +138,10 @@ def test_health_can_be_turned_off() -> None:
         ask(health, False, 0.0)
     assert health.reason(CHAT, 0.0) is None
     assert health.quiet
+
+
+def test_one_that_is_ejected_can_be_looked_at_where_nobody_starts_slowly() -> None:
+    health = Health(HealthConfig(slow_start_s=0))
+    health.settle(health.begin(Operation.CHAT_COMPLETIONS, 0.0, 1.0), "succeeded", 0.0, 1.0)
+    health.eject(1.0, 1.0)
+    assert health.observe(2.0)["state"] == EJECTED
