@@ -203,6 +203,8 @@ class Route(Section):
     policy: PolicyName | None = None
     allow_policies: tuple[PolicyName, ...] = ()
     fallback: tuple[str, ...] = ()
+    context_fallback: str | None = None
+    """The model class for requests that are longer than the one asked for reads."""
     filter: str | None = None
     """The external filter that is asked first."""
     within_level: PolicyName | None = None

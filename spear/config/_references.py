@@ -57,6 +57,10 @@ def _models(report: Report, top: Table, sections: Mapping[str, Any]) -> None:
         names = item.get("fallback")
         names = [name.strip() if isinstance(name, str) else name for name in names] if isinstance(names, list) else ()
         _known_names(report, names, (*at, "fallback"), known, "the models of [[spear.backends]]")
+        if "context_fallback" in item:
+            name = item["context_fallback"]
+            names = [name.strip() if isinstance(name, str) else name]
+            _known_names(report, names, at, known, "the models of [[spear.backends]]", key="context_fallback")
         match = item.get("match")
         model = match.get("model_class") if isinstance(match, dict) else None
         if isinstance(model, str) and model.strip() not in known and not unbound:

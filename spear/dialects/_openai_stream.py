@@ -193,7 +193,9 @@ def _classify(error: Wire) -> tuple[ErrorCode, Failure]:
         return ErrorCode.RATE_LIMITED, Failure.RATE_LIMIT
     if words & {"content_filter", "content_policy_violation"}:
         return ErrorCode.CONTENT_REFUSED, Failure.REFUSED
-    if words & {"400", "404", "413", "422", "invalid_request_error", "context_length_exceeded"}:
+    if "context_length_exceeded" in words:
+        return ErrorCode.BACKEND_ERROR, Failure.CONTEXT_WINDOW
+    if words & {"400", "404", "413", "422", "invalid_request_error"}:
         return ErrorCode.BACKEND_ERROR, Failure.REQUEST
     if words & {"401", "403", "authentication_error", "permission_error", "invalid_api_key"}:
         return ErrorCode.BACKEND_ERROR, Failure.AUTH

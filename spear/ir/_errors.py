@@ -177,6 +177,8 @@ class Failure(StrEnum):
     AUTH = "auth"
     REQUEST = "request"
     """The backend says that the request is wrong (400, 404, 413, 422): another instance would say so too."""
+    CONTEXT_WINDOW = "context_window"
+    """The request is longer than this model reads: another model may take it."""
     REFUSED = "refused"
     """The backend's own content policy refused."""
     OVERLOAD = "overload"

@@ -68,8 +68,8 @@ class Course:
     """`arrived` and `upstream` (the asker's own deadline) are on Trio's clock."""
 
     __slots__ = (
-        "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_key_trail", "_last", "_left",
-        "_nobody", "_out", "_over", "_plan", "_primary", "_rest", "_retried", "_sampled", "_trail", "_tried",
+        "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_key_trail", "_larger", "_last",
+        "_left", "_nobody", "_out", "_over", "_plan", "_primary", "_rest", "_retried", "_sampled", "_trail", "_tried",
         "_upstream", "_verdicts", "arrived", "attempts", "deadline", "desk", "generation", "request",
     )  # fmt: skip
 
@@ -102,6 +102,7 @@ class Course:
         self._hint_ms: int | None = None
         self._out: set[Leg] = set()  # attempts that hold something
         self._over = False
+        self._larger = False  # it was too long for the class that was asked for
         self._rest = False  # what is asked for is the rest of a stream that broke off
         self._sampled: bool | None = None  # once something was decided
         self._trail: Trail | None = None
@@ -391,7 +392,18 @@ class Course:
         if free and not self._retried:
             self._retried = True
             self._free = leg
-        return rule.another_instance
+        return rule.another_instance or (rule.another_class and self._to_larger(leg))
+
+    def _to_larger(self, leg: Leg) -> bool:
+        """It was too long for the model: on to the class that the route declares for that, once."""
+        facts = leg.plan.facts
+        larger = find_route(self.generation.routes, facts).context_fallback
+        if larger is None or self._larger:
+            return False
+        self._larger = True
+        self._facts = facts._replace(model=larger, policy=None, policy_options=())
+        self._asked, self._classes = [self._facts], None
+        return True
 
     def refused(self, leg: Leg) -> None:
         """Its mailbox was full: nothing was sent, the next candidate follows."""

@@ -29,6 +29,8 @@ class Rule(NamedTuple):
     free_retry: bool = False
     same_instance: Literal["no", "backoff", "retry_after"] = "no"
     key: Literal["keep", "cool", "kill"] = "keep"
+    another_class: bool = False
+    """The model class that the route declares for it, if it does, may take the request."""
 
     @property
     def breaker(self) -> Literal["fail", "neutral"]:
@@ -41,6 +43,7 @@ RULES: Final[dict[Failure, Rule]] = {
     Failure.RATE_LIMIT: Rule(another_instance=True, counts=False, same_instance="retry_after", key="cool"),
     Failure.AUTH: Rule(another_instance=True, counts=False, key="kill"),
     Failure.REQUEST: Rule(another_instance=False, counts=False),
+    Failure.CONTEXT_WINDOW: Rule(another_instance=False, counts=False, another_class=True),
     Failure.REFUSED: Rule(another_instance=False, counts=False),
     Failure.OVERLOAD: Rule(another_instance=True, counts=False),
     Failure.INTERNAL: Rule(another_instance=True, counts=True),

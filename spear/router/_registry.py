@@ -207,9 +207,10 @@ class _Build:
 
     def check_fallback(self, route: RouteConfig) -> None:
         models = {name for each in self.config.backends for name in each.answers_to}
-        for name in route.fallback:
-            if name.strip() not in models:
-                self.wrong(route.origin, "fallback", _no_such("model class", name, models))
+        for key, names in (("fallback", route.fallback), ("context_fallback", (route.context_fallback,))):
+            for name in names:
+                if name is not None and name.strip() not in models:
+                    self.wrong(route.origin, key, _no_such("model class", name, models))
 
     def check_mirror(self, route: RouteConfig) -> None:
         """What a route's mirror could never do. Whether its backend exists is known where it was read from a file."""

@@ -39,6 +39,7 @@ class Route(NamedTuple):
     on_exhausted: OnExhausted | None = None
     """This and `max_attempts` of None = the host's."""
     max_attempts: int | None = None
+    context_fallback: str | None = None
 
     def policy_for(self, operation: Operation) -> str:
         return self.policy or DEFAULT_POLICY[operation]
@@ -82,4 +83,5 @@ def _resolve(route: RouteConfig, default: str | None) -> Route:
         route.continuation is not None,
         route.on_exhausted,
         route.max_attempts,
+        None if route.context_fallback is None else route.context_fallback.strip(),
     )

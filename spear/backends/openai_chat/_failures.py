@@ -39,6 +39,7 @@ _ODD: Final = _Class(ErrorCode.BACKEND_ERROR, Failure.SERVER, retryable=False)
 _AUTH: Final = _Class(ErrorCode.BACKEND_ERROR, Failure.AUTH, retryable=False)
 _LIMITED: Final = _Class(ErrorCode.RATE_LIMITED, Failure.RATE_LIMIT, retryable=True)
 _REQUEST: Final = _Class(ErrorCode.BACKEND_ERROR, Failure.REQUEST, retryable=False)
+_TOO_LONG: Final = _Class(ErrorCode.BACKEND_ERROR, Failure.CONTEXT_WINDOW, retryable=False)
 _REFUSED: Final = _Class(ErrorCode.CONTENT_REFUSED, Failure.REFUSED, retryable=False)
 
 # What a provider says in `error.code` or `error.type` is more exact than its status.
@@ -47,7 +48,7 @@ _BY_WORD: Final = {
     "content_policy_violation": _REFUSED,
     "insufficient_quota": _AUTH,  # a 429 that no waiting ends: the account is empty
     "invalid_api_key": _AUTH,  # some send it as a 400
-    "context_length_exceeded": _REQUEST,
+    "context_length_exceeded": _TOO_LONG,
     "rate_limit_exceeded": _LIMITED,
 }
 _BY_STATUS: Final = {

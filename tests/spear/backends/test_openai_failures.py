@@ -47,7 +47,7 @@ def test_message(status: int, body: bytes, message: str) -> None:
         (400, "content_filter", ErrorCode.CONTENT_REFUSED, Failure.REFUSED, False),
         (403, "content_policy_violation", ErrorCode.CONTENT_REFUSED, Failure.REFUSED, False),
         (429, "insufficient_quota", ErrorCode.BACKEND_ERROR, Failure.AUTH, False),
-        (400, "context_length_exceeded", ErrorCode.BACKEND_ERROR, Failure.REQUEST, False),
+        (400, "context_length_exceeded", ErrorCode.BACKEND_ERROR, Failure.CONTEXT_WINDOW, False),
         (403, "rate_limit_exceeded", ErrorCode.RATE_LIMITED, Failure.RATE_LIMIT, True),
         (500, "content_filter", ErrorCode.BACKEND_ERROR, Failure.SERVER, True),
         (418, "teapot", ErrorCode.BACKEND_ERROR, Failure.REQUEST, False),

@@ -69,7 +69,8 @@ def fault(failure: Failure, retry_after_ms: int | None = None) -> Fault:
     ("failure", "again"),
     [
         (Failure.SERVER, True), (Failure.RATE_LIMIT, True), (Failure.CONNECT, False), (Failure.AUTH, False),
-        (Failure.REQUEST, False), (Failure.REFUSED, False), (Failure.OVERLOAD, False), (Failure.INTERNAL, False),
+        (Failure.REQUEST, False), (Failure.CONTEXT_WINDOW, False), (Failure.REFUSED, False),
+        (Failure.OVERLOAD, False), (Failure.INTERNAL, False),
     ],
 )  # fmt: skip
 def test_which_failure_is_worth_a_repetition(failure: Failure, again: bool) -> None:

@@ -65,6 +65,7 @@ FALLS_BACK = {
     Failure.RATE_LIMIT: True,
     Failure.AUTH: True,
     Failure.REQUEST: False,
+    Failure.CONTEXT_WINDOW: False,
     Failure.REFUSED: False,
     Failure.OVERLOAD: True,
     Failure.INTERNAL: True,
