@@ -36,7 +36,8 @@
     _leg         one attempt, and a pause between two
     _external    asking an external filter
     _again       which instances one request may be sent to again
-    _course      one request's attempts, without I/O
+    _attempts    what a request's attempts hold and came to
+    _course      which of them comes next, without I/O
     _pause       waiting between them
     _continuation  what a stream that broke off has said, and the request for the rest
     _race        several attempts side by side

@@ -1,10 +1,9 @@
-"""The course of one request: which attempt comes next, what each came to, and how it ends. No I/O.
+"""The course of one request: which attempt comes next, and with which error it ends. No I/O.
 
 At most `max_attempts` sends: first each instance once, but for one free retry where nothing could be sent and for
 another of its keys where it refused one; then the same ones again after a backoff or what they asked for. An instance
 whose mailbox is full is passed over; that is no send. When nobody with the model is left, the route's fallback classes
-follow. When nobody is well, the course waits, panics or fails, as configured. It ends exactly once, as ok, failed or
-cancelled.
+follow. When nobody is well, the course waits, panics or fails, as configured.
 """
 
 from __future__ import annotations
@@ -13,76 +12,59 @@ import math
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
 from actors import Ref
-from spear.backends import Answer, BackendMessage
+from spear.backends import BackendMessage
 from spear.ir import (
-    Attempt,
     CanonicalError,
     Clock,
     ErrorCode,
-    Failure,
     Operation,
     RequestEnvelope,
     ResponseEnvelope,
-    Usage,
     make_error,
-    trusted,
 )
-from spear.telemetry import get_logger
 
 from ._again import Again
+from ._attempts import Attempts
 from ._continuation import CONTINUED
 from ._decide import RETRY_HINT_MS, Plan
 from ._desk import Desk, jitter_of
 from ._external import Consult
 from ._facts import Facts, facts_of
 from ._failures import Fault
-from ._hedge import fraction_of, quota_mates
+from ._hedge import quota_mates
 from ._instance import Instance
-from ._latency import Latency
-from ._leg import Leg, Outcome, Pause
-from ._respond import backend_info, failed_response, ok_response, send_model
+from ._leg import Leg, Pause
+from ._respond import failed_response, send_model
 from ._routes import find_route
-from ._settle import settle_leg
-from ._usage import settle_usage
 from ._verdict import Verdict
 from .keys import KEYS_COOLING, KeyState, Pool
 from .keys import Trail as KeyTrail
-from .record import Ending, Step, Trail
+from .record import Step, Trail
 
-if TYPE_CHECKING:
-    from .mirrors import Mirroring, Primary
-
-_log = get_logger("spear.router")
-_attempt = trusted(Attempt)
 _FAIR_S: Final = 1.0
 """An attempt that was given less than this by its caller's deadline proves nothing about the instance; neither does one
 that was answering when the caller's time ran out."""
 
 
-class Course:
+class Course(Attempts):
     """`arrived` and `upstream` (the asker's own deadline) are on Trio's clock."""
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_key_trail", "_larger", "_last",
-        "_left", "_nobody", "_out", "_over", "_plan", "_primary", "_rest", "_retried", "_sampled", "_trail", "_tried",
-        "_upstream", "_verdicts", "arrived", "attempts", "deadline", "desk", "generation", "request",
+        "_left", "_nobody", "_plan", "_rest", "_retried", "_sampled", "_tried", "_upstream", "_verdicts", "deadline",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
-        desk.counts.requests += 1  # first: whatever becomes of it is counted, too
-        self.desk = desk
-        self.generation = generation = desk.generation
-        self.request = request
-        self.arrived = arrived
+        super().__init__(desk, request, arrived)
+        generation = self.generation
         limits = generation.config.router
         timeout = limits.default_timeout_s if request.timeout_ms is None else request.timeout_ms / 1000
         self.deadline = arrived + timeout
-        self.attempts: list[Attempt] = []
         self._facts = desk.facts(request)
         desk.begun(self._facts)
         self._asked = [self._facts]  # of the class that is asked for, then of the fallback classes
@@ -100,14 +82,10 @@ class Course:
         self._last: CanonicalError | None = None
         self._give_up: float | None = None  # when it has waited long enough for somebody's recovery
         self._hint_ms: int | None = None
-        self._out: set[Leg] = set()  # attempts that hold something
-        self._over = False
         self._larger = False  # it was too long for the class that was asked for
         self._rest = False  # what is asked for is the rest of a stream that broke off
         self._sampled: bool | None = None  # once something was decided
-        self._trail: Trail | None = None
         self._upstream = upstream
-        self._primary: Primary | None = None  # for who compares a mirrored request, once it is known whether it is one
         self._verdicts: dict[str, Verdict] = {}  # by external filter
 
     # --- forward ----------------------------------------------------------------------------------------
@@ -355,19 +333,6 @@ class Course:
 
     # --- what an attempt came to --------------------------------------------------------------------------
 
-    def timed_out(self, leg: Leg, clock: Clock) -> Fault:
-        message = f"backend {leg.instance.name} took too long ({clock})"
-        return Fault(make_error(ErrorCode.TIMEOUT, message, clock=clock), Failure.SERVER)
-
-    def committed(self, leg: Leg) -> None:
-        """A stream has its first content: this is its time, however long it goes on."""
-        now = leg.first_event_at = trio.current_time()
-        self._answered_in_time(leg, now)
-        self.desk.judge(leg.plan, leg.trial, "proved", now)
-        self._key_answered(leg, now)
-        if self.desk.mirroring is not None:
-            self._follow(self.desk.mirroring, leg)
-
     def failed(self, leg: Leg, fault: Fault) -> bool:
         """Record it; True where another attempt may follow."""
         now, rule, instance = trio.current_time(), fault.rule, leg.instance
@@ -423,85 +388,6 @@ class Course:
         if leg.reason != "connect_retry":
             self._left += 1
 
-    def left(self, leg: Leg) -> None:
-        """The caller went away during this attempt."""
-        self._given_up(leg, "cancelled")
-        self.desk.counts.cancelled += 1
-        self._close("cancelled", trio.current_time())
-
-    def left_race(self, *, won: bool) -> None:
-        """The caller went away during several attempts at once. One that had `won` and is over has been counted."""
-        counts = bool(self._out) or not won
-        for leg in sorted(self._out, key=lambda each: each.started):
-            self._given_up(leg, "cancelled")
-        if counts:
-            self.left_between()
-
-    def won(self, leg: Leg) -> None:
-        """It was the first of several with something to show; the others are being ended."""
-        self._answered_in_time(leg, trio.current_time())
-        self.desk.counts.hedges_won += leg.reason == "hedge"
-
-    def superseded(self, leg: Leg) -> None:
-        """It was ended because another attempt had won, or had shown that none can."""
-        elapsed = self._given_up(leg, "superseded")
-        self.desk.counts.superseded += 1
-        hedge = find_route(self.generation.routes, leg.plan.facts).hedge
-        if hedge is not None and not leg.timed:
-            self._latency(leg).outlasted(elapsed, fraction_of(hedge))
-
-    def _given_up(self, leg: Leg, outcome: Outcome) -> float:
-        now = trio.current_time()
-        elapsed = now - leg.started
-        self._record(leg, outcome, now)
-        if self._primary is not None:
-            self._primary.left(leg, now)
-        self.desk.judge(leg.plan, leg.trial, "neutral", now)
-        self._out.discard(leg)
-        if not leg.timed:
-            self._latency(leg).given_up(elapsed, now)
-        return elapsed
-
-    def left_between(self) -> None:
-        """The caller went away during a pause."""
-        self.desk.counts.cancelled += 1
-        self._close("cancelled", trio.current_time())
-
-    def abandoned(self) -> None:
-        """A bug of ours ended the request: what its attempts hold is given back, however far their ends had come. It
-        is counted, unless it had ended already."""
-        now = trio.current_time()
-        for leg in self._out:
-            self.desk.budget.give_back(leg)
-            self.desk.judge(leg.plan, leg.trial, "neutral", now)
-            if leg.key is not None:
-                leg.key.release(leg)
-            if leg.reservation is not None and leg.reservation.open:
-                leg.reservation.keep(now)
-            if self._primary is not None:
-                self._primary.failed(leg, ErrorCode.INTERNAL.value, now)
-        self._out.clear()
-        if not self._over:
-            self.desk.counts.failed(ErrorCode.INTERNAL)
-            self._close("failed", now, ErrorCode.INTERNAL)
-
-    def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
-        now = trio.current_time()
-        usage = settle_usage(answer.usage, leg.plan.facts, answer.payload, leg.instance.config.price)
-        leg.usage = usage
-        self._record(leg, "ok", now)
-        self._answered_in_time(leg, now)
-        self.desk.judge(leg.plan, leg.trial, "succeeded", now)
-        self._key_answered(leg, now)
-        leg.instance.throttle.succeeded()
-        if self.desk.mirroring is not None:
-            self._follow(self.desk.mirroring, leg).answered(leg, answer, now)
-        self._out.discard(leg)
-        self.desk.counts.ok += 1
-        self._close("ok", now)
-        backend = backend_info(leg, answer, self.arrived, now, self.attempts, self.generation.number)
-        return ok_response(self.request, backend, answer, usage, raw=self.generation.config.debug_raw)
-
     def error(self) -> CanonicalError:
         """The error this course ends with: that of the last attempt that was sent, else that of the decision."""
         last = self._last
@@ -521,27 +407,10 @@ class Course:
                 update["retry_after_ms"] = self._hint_ms
         return error.model_copy(update=update)
 
-    def ended(self, error: CanonicalError) -> None:
-        """A failure is counted, and the host's log has what callers do not get to see: who was refused, and why."""
-        self.desk.counts.failed(error.code)
-        self._close("failed", trio.current_time(), error.code)
-        _log.info(
-            "request_failed",
-            request_id=self.request.request_id,
-            code=error.code.value,
-            message=error.message,
-            rejected=error.rejected_reasons,
-            attempts=[f"{each.backend}: {each.error_code or each.outcome}" for each in error.attempts],
-        )
-
     def failure(self) -> ResponseEnvelope:
         error = self.error()
         self.ended(error)
         return failed_response(self.request, error)
-
-    def partial_usage(self, leg: Leg) -> Usage:
-        """What a stream has used so far: what the backend said, else what passed through."""
-        return settle_usage(leg.usage or Usage(), leg.plan.facts, leg.chars, leg.instance.config.price)
 
     def _key(self, leg: Leg, instance: Instance, pool: Pool, now: float) -> KeyState:
         facts, bounds = leg.plan.facts, instance.bounds
@@ -550,10 +419,6 @@ class Course:
             has_room = partial(bounds.key_admits, facts=facts, now=now)
         session = facts.affinity.session if len(pool.keys) > 1 else None
         return pool.take(leg, session, now, () if self._key_trail is None else self._key_trail.used, has_room)
-
-    def _key_answered(self, leg: Leg, now: float) -> None:
-        if leg.instance.keys_troubled and leg.key is not None:
-            self.desk.keys.answered(leg.key, leg, leg.started, now, leg.instance)
 
     def _key_failed(self, leg: Leg, key: KeyState, fault: Fault, now: float) -> bool:
         """True where this was about the key, and the instance has another one for this request."""
@@ -567,48 +432,3 @@ class Course:
         if open_again:
             self._again.forgive(name)
         return open_again
-
-    def _follow(self, mirroring: Mirroring, leg: Leg) -> Primary:
-        """A request is offered once, whatever becomes of that."""
-        if self._primary is None:
-            self._primary = mirroring.offer(self.request, leg, self.generation)
-        return self._primary
-
-    def _answered_in_time(self, leg: Leg, now: float) -> None:
-        if not leg.timed:
-            leg.timed = True
-            self._latency(leg).answered(now - leg.started, now)
-
-    def _latency(self, leg: Leg) -> Latency:
-        return leg.instance.latency(leg.plan.facts.timing)
-
-    def _record(
-        self, leg: Leg, outcome: Outcome, now: float, code: ErrorCode | None = None, fault: Fault | None = None
-    ) -> None:
-        self.desk.budget.give_back(leg)
-        if leg.key is not None and outcome != "ok":
-            leg.key.release(leg)
-        if leg.reservation is not None:
-            settle_leg(leg, leg.reservation, outcome, fault, now)
-        attempt = _attempt(
-            backend=leg.instance.name,
-            key_id=None if leg.call.key is None else leg.call.key.id,
-            reason=leg.reason,
-            outcome=outcome,
-            started_ms=max(0.0, (leg.started - self.arrived) * 1000),
-            elapsed_ms=(now - leg.started) * 1000,
-            error_code=code,
-        )
-        self.attempts.append(attempt)
-        if self._trail is not None or outcome != "ok":
-            if self._trail is None:
-                self._trail = Trail(sampled=False)
-            self._trail.came_to(leg.plan, attempt, self.desk.decisions.now())
-
-    def _close(self, outcome: Ending, now: float, code: ErrorCode | None = None) -> None:
-        """The request has ended: its decisions are recorded, where they are to be."""
-        self._over = True
-        if self._trail is not None:
-            request_id, sent = self.request.request_id, len(self.attempts)
-            self.desk.decisions.close(self._trail, request_id, outcome, code, now - self.arrived, sent)
-            self._trail = None

@@ -12,6 +12,7 @@ from actors import ActorCrashed, ActorStopped
 from spear.ir import (
     BackendError,
     CanonicalError,
+    Clock,
     ErrorCode,
     Failure,
     InternalError,
@@ -77,3 +78,8 @@ def fault_of(error: SpearError | ActorStopped | ActorCrashed, backend: str) -> F
 def truncated(backend: str) -> Fault:
     message = f"the stream of backend {backend} ended without an end"
     return Fault(make_error(ErrorCode.STREAM_TRUNCATED, message), Failure.SERVER)
+
+
+def timed_out(backend: str, clock: Clock) -> Fault:
+    message = f"backend {backend} took too long ({clock})"
+    return Fault(make_error(ErrorCode.TIMEOUT, message, clock=clock), Failure.SERVER)

@@ -9,7 +9,7 @@ from spear.backends import Answer, Invoke
 from spear.ir import ResponseEnvelope, SpearError
 
 from ._course import Course
-from ._failures import Fault, fault_of
+from ._failures import Fault, fault_of, timed_out
 from ._leg import Leg
 from ._pause import next_leg
 from ._race import Race, late_of
@@ -64,7 +64,7 @@ async def _send(course: Course, leg: Leg, *, raced: bool = False) -> Answer | Fa
             message = Invoke(leg.request, leg.call)
             return await leg.ref.ask_nowait(message, deadline=leg.call.deadline, joined=raced)
         instance.leave(leg)
-        return course.timed_out(leg, "total")
+        return timed_out(instance.name, "total")
     except (SpearError, ActorStopped, ActorCrashed) as error:
         return fault_of(error, instance.name)
     except trio.Cancelled:

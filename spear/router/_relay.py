@@ -40,7 +40,7 @@ from spear.ir import (
 
 from ._continuation import Before, SoFar, add_usage, rest_of, whole
 from ._course import Course
-from ._failures import Fault, fault_of, truncated
+from ._failures import Fault, fault_of, timed_out, truncated
 from ._leg import Leg
 from ._pause import next_leg
 from ._race import Race, late_of
@@ -167,7 +167,7 @@ class _Relay:
             leg.instance.leave(leg)
         if answer is None:
             clock: Clock = "total" if trio.current_time() >= leg.deadline else self._clock
-            return self.course.timed_out(leg, clock)
+            return timed_out(leg.instance.name, clock)
         if isinstance(answer, Fault):
             return answer
         await self._complete(answer)

@@ -114,7 +114,7 @@ async def test_waiting_for_a_recovery_is_recorded(autojump_clock):
 
 async def test_a_bug_ends_the_record_too(monkeypatch):
     async with world(instance("a"), decisions=DecisionsConfig(sample=1.0)) as found:
-        monkeypatch.setattr("spear.router._course.settle_usage", lambda *_: 1 / 0)
+        monkeypatch.setattr("spear.router._attempts.settle_usage", lambda *_: 1 / 0)
         response = await invoke(found.router, chat())
         assert response.result.error.code is ErrorCode.INTERNAL
         (record,) = kept(found.desk)
