@@ -18,7 +18,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 OPTION = "SPEAR_BACKENDS"
 FOLDER = "spear/backends"
-ONLY_FOR = {"openai_chat": frozenset({"httpcore2", "httpx"})}
+ONLY_FOR = {"openai": frozenset({"httpcore2", "httpx"})}
 """The dependencies of the project that one backend alone needs."""
 
 

@@ -3,10 +3,13 @@
     _protocol    what a kind and an adapter are
     _kinds       kinds by name, imported on look-up
     _actor       the actor around one configured instance
+    _resolve     references to bytes, just before they are sent
+    _whole       a whole answer, told as a stream
     stub         kind `stub`
-    openai_chat  kind `openai_chat_completion`, alias `openai_chat`
+    _http        what the kinds that call over HTTP share
+    openai       kind `openai_chat_completion`, alias `openai_chat`
 
-The last two are imported by `find_kind` only.
+The last three are imported by `find_kind` only.
 """
 
 from ._actor import BackendActor as BackendActor

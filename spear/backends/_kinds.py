@@ -36,7 +36,7 @@ class _Builtin:
 
 _BUILTIN: Final = {
     "stub": _Builtin("stub"),
-    "openai_chat_completion": _Builtin("openai_chat"),
+    "openai_chat_completion": _Builtin("openai"),
 }
 _ALIASES: Final = {"openai_chat": "openai_chat_completion"}
 _PLANNED: Final = frozenset({"ollama_chat", "openai_realtime_ws"})

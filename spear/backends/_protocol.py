@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from spear.config import InstanceConfig
 from spear.ir import Capabilities, RequestEnvelope, ResultPayload, StreamEvent, Usage
+from spear.media import NO_MEDIA, MediaAccess
 from spear.secrets import Secret
 
 
@@ -83,6 +84,8 @@ class Host:
     """What the host lends to an adapter: nothing that would let it reach another instance's secrets."""
 
     debug_raw: bool = False
+    media: MediaAccess = NO_MEDIA
+    """Where bytes that a request refers to come from, and where those of an answer go; for the request's task."""
     redact: tuple[Secret, ...] = field(default=())
     """Secrets that must not appear in any text an adapter makes from a backend's answer."""
 

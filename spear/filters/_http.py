@@ -12,7 +12,7 @@ from typing import cast
 import httpx
 
 from spear._about import DISTRIBUTION, __version__
-from spear.backends.openai_chat import PoolTransport
+from spear.backends._http import PoolTransport
 from spear.config import FilterConfig
 from spear.egress import origin_of
 from spear.ir import Json, MalformedJson, dump_json, parse_json

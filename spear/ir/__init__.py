@@ -52,6 +52,7 @@ from ._events import Completed as Completed
 from ._events import ContentDelta as ContentDelta
 from ._events import ErrorEvent as ErrorEvent
 from ._events import ReasoningDelta as ReasoningDelta
+from ._events import SegmentEvent as SegmentEvent
 from ._events import Started as Started
 from ._events import StreamEvent as StreamEvent
 from ._events import ToolCallDelta as ToolCallDelta

@@ -2,7 +2,7 @@
 
 `started`, then deltas, then at most one `usage`, then exactly one of `completed` and `error`. A stream without a
 terminal event is itself an error (`stream_truncated`); nobody invents a clean end. Non-empty content, reasoning,
-tool-call and audio deltas and `completed` bear content: the first of them commits the stream to its backend.
+tool-call and audio deltas, segments and `completed` bear content: the first of them commits the stream to its backend.
 """
 
 from __future__ import annotations
@@ -58,6 +58,16 @@ class AudioDelta(Model):
     format: str
 
 
+class SegmentEvent(Model):
+    """A piece of a transcript that will not change any more. Times in seconds from the beginning of the audio."""
+
+    type: Literal["segment"] = "segment"
+    start_s: float
+    end_s: float
+    text: str
+    speaker: str | None = None
+
+
 class UsageEvent(Model):
     type: Literal["usage"] = "usage"
     usage: Usage
@@ -78,7 +88,15 @@ class ErrorEvent(Model):
 
 
 StreamEvent = Annotated[
-    Started | ContentDelta | ReasoningDelta | ToolCallDelta | AudioDelta | UsageEvent | Completed | ErrorEvent,
+    Started
+    | ContentDelta
+    | ReasoningDelta
+    | ToolCallDelta
+    | AudioDelta
+    | SegmentEvent
+    | UsageEvent
+    | Completed
+    | ErrorEvent,
     Field(discriminator="type"),
 ]
 
@@ -92,7 +110,7 @@ def bears_content(event: StreamEvent) -> bool:
             return bool(event.id or event.name or event.arguments)
         case AudioDelta(audio=audio):
             return audio != ""
-        case Completed():
+        case Completed() | SegmentEvent():
             return True
         case _:
             return False

@@ -19,6 +19,7 @@ from spear.ir import (
     ErrorEvent,
     ReasoningDelta,
     ResponseEnvelope,
+    SegmentEvent,
     Started,
     StreamEvent,
     ToolCallDelta,
@@ -107,7 +108,7 @@ class OpenAIChunks:
                 return self._end(response)
             case ErrorEvent(error=error):
                 return [openai_error(error)[1]]
-            case Started() | UsageEvent():
+            case Started() | UsageEvent() | SegmentEvent():
                 return []
 
     def _delta(self, choice: int, what: str, delta: Body) -> list[Body]:

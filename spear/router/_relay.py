@@ -27,6 +27,7 @@ from spear.ir import (
     ErrorEvent,
     Failure,
     ReasoningDelta,
+    SegmentEvent,
     SpearError,
     Started,
     StreamEvent,
@@ -235,7 +236,7 @@ class _Relay:
             case UsageEvent(usage=usage):
                 self.leg.usage = usage
                 return UsageEvent(usage=self.used())
-            case AudioDelta():
+            case AudioDelta() | SegmentEvent():
                 pass
             case Completed() | ErrorEvent():
                 message = f"the adapter of backend {self.leg.instance.name} sent {item.type}, which is the router's"

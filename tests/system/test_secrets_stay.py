@@ -255,7 +255,7 @@ async def test_a_bug_in_an_adapter_or_the_router(fault_server, source, witness, 
         def broken(*_):
             raise RuntimeError(told)
 
-        for place in ("spear.router._desk.Desk.decide", "spear.backends.openai_chat._adapter.parse_json"):
+        for place in ("spear.router._desk.Desk.decide", "spear.backends._http._client.parse_json"):
             with monkeypatch.context() as patch:
                 try:
                     patch.setattr(place, broken)

@@ -12,7 +12,7 @@ import trio
 import spear
 from actors import Node
 from spear.backends import BackendActor
-from spear.backends.openai_chat import _network
+from spear.backends._http import _network
 from spear.ir import ErrorEvent
 from tests.system.kit import chat, nothing_left, until_true
 from tests.system.ledger import Ledgers, ask, leave, limited, read, settled
@@ -31,7 +31,7 @@ async def test_left_between_the_connection_and_the_request(
         scope.cancel()
         return opened[-1]
 
-    monkeypatch.setattr("spear.backends.openai_chat._transport.connect", connect_and_leave)
+    monkeypatch.setattr("spear.backends._http._transport.connect", connect_and_leave)
     async with nothing_left(), spear.open_runtime(limited(fault_server)) as runtime:
         for action in (ask, read):
             with trio.CancelScope() as scope:

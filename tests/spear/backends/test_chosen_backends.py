@@ -44,10 +44,10 @@ def described(built: zipfile.ZipFile) -> tuple[set[str], set[str]]:
 @pytest.mark.parametrize(
     ("chosen", "backends", "needed"),
     [
-        (None, {"stub", "openai_chat"}, {"httpx", "httpcore2", "trio"}),
-        ("", {"stub", "openai_chat"}, {"httpx", "httpcore2", "trio"}),
-        ("stub, openai_chat", {"stub", "openai_chat"}, {"httpx", "httpcore2", "trio"}),
-        ("openai_chat", {"openai_chat"}, {"httpx", "httpcore2", "trio"}),
+        (None, {"stub", "openai"}, {"httpx", "httpcore2", "trio"}),
+        ("", {"stub", "openai"}, {"httpx", "httpcore2", "trio"}),
+        ("stub, openai", {"stub", "openai"}, {"httpx", "httpcore2", "trio"}),
+        ("openai", {"openai"}, {"httpx", "httpcore2", "trio"}),
         ("stub", {"stub"}, {"trio"}),
     ],
 )
@@ -59,7 +59,7 @@ def test_what_is_in_the_wheel(tmp_path: Path, chosen: str | None, backends: set[
 def test_an_unknown_name_fails_the_build(tmp_path: Path) -> None:
     done = build(tmp_path, "stub,openai_chat_completion")
     assert done.returncode != 0
-    message = "SPEAR_BACKENDS: there is no backend 'openai_chat_completion'; there are openai_chat, stub"
+    message = "SPEAR_BACKENDS: there is no backend 'openai_chat_completion'; there are openai, stub"
     assert message in done.stderr + done.stdout
     assert not list(tmp_path.iterdir())
 
@@ -107,7 +107,7 @@ def test_a_wheel_with_the_stub_alone_works(tmp_path: Path) -> None:
     assert answer == "stub chat completion: hi"
     assert refusal == (
         "backend_not_enabled: kind 'openai_chat_completion' is not built in: this spear-runtime was built without it; "
-        "build with SPEAR_BACKENDS naming openai_chat, or pip install spear-runtime"
+        "build with SPEAR_BACKENDS naming openai, or pip install spear-runtime"
     )
 
 
@@ -118,4 +118,4 @@ def test_the_source_distribution_has_everything(tmp_path: Path) -> None:
     (path,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"hatch_build.py", "spear/backends/stub.py", "spear/backends/openai_chat/__init__.py"} <= names
+    assert {"hatch_build.py", "spear/backends/stub.py", "spear/backends/openai/__init__.py"} <= names

@@ -123,7 +123,7 @@ def test_need() -> None:
         need("no_such_module_at_all", "onnx")
 
 
-UNUSED = ("httpx", "httpcore2", "wasmtime", "spear.backends.openai_chat", "trio_websocket")
+UNUSED = ("httpx", "httpcore2", "wasmtime", "spear.backends.openai", "trio_websocket")
 PROGRAMS = {
     "import": "import spear, spear.backends, spear.ir",
     "look-up of the stub": "from spear.backends import find_kind, known_kinds; find_kind('stub'); known_kinds()",

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from spear.backends import Finished, Host, find_kind
-from spear.backends.openai_chat._adapter import endpoint
+from spear.backends.openai._chat import endpoint
 from spear.ir import (
     CallerError,
     ChatResult,

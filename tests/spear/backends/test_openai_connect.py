@@ -15,8 +15,8 @@ import httpx
 import pytest
 import trio
 
-from spear.backends.openai_chat import _transport
-from spear.backends.openai_chat._transport import OtherOriginError, PoolTransport
+from spear.backends._http import _transport
+from spear.backends._http._transport import OtherOriginError, PoolTransport
 from spear.egress import Origin
 from spear.ir import BackendError, ErrorCode, Failure
 from tests.spear.backends._support import adapter_to, ask, call, use

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spear.backends.openai_chat._failures import retry_after_ms, status_error
+from spear.backends._http._failures import retry_after_ms, status_error
 from spear.ir import ErrorCode, Failure
 from spear.secrets import Redactor, Secret
 

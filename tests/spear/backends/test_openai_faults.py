@@ -255,7 +255,7 @@ async def test_a_server_that_closed_an_idle_connection_is_no_failure(fault_serve
 async def test_more_than_the_limit_of_a_stream_is_refused(
     fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spear.backends.openai_chat._adapter.MAX_STREAM_BYTES", 20_000)
+    monkeypatch.setattr("spear.backends._http._client.MAX_STREAM_BYTES", 20_000)
     fault_server.script(text="word " * 1000)
     with trio.fail_after(LIMIT):
         async with adapter_to(fault_server.base_url) as adapter:

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from spear.backends import Adapter, Finished
-from spear.backends.openai_chat import _transport
+from spear.backends._http import _transport
 from spear.ir import BackendError, ErrorCode, Failure, dump_json
 from tests.spear.backends._support import adapter_to, ask, call
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from spear.backends.openai_chat._adapter import _check_parts, _payloads
+from spear.backends._http._client import check_parts, payloads_of
 
 
 class Piece:
@@ -40,7 +40,7 @@ async def turns_of_others(work: Any) -> int:
 async def test_lines_that_say_nothing(line: bytes) -> None:
     async def read() -> None:
         piece: Any = Piece(line * (65_536 // len(line)))
-        assert [payload async for payload in _payloads(piece)] == []
+        assert [payload async for payload in payloads_of(piece)] == []
 
     assert await turns_of_others(read) >= 12
 
@@ -48,13 +48,13 @@ async def test_lines_that_say_nothing(line: bytes) -> None:
 async def test_events(autojump_clock: trio.testing.MockClock) -> None:
     async def read() -> None:
         piece: Any = Piece(b"data: {}\n\n" * 6500 + b"data: [")
-        assert [payload async for payload in _payloads(piece)] == [(b"{}", False)] * 6500 + [(b"[", True)]
+        assert [payload async for payload in payloads_of(piece)] == [(b"{}", False)] * 6500 + [(b"[", True)]
 
     assert await turns_of_others(read) >= 12
 
 
 async def test_commas_in_a_text() -> None:
     async def check() -> None:
-        await _check_parts(b'"' + b"," * 4_194_304 + b'"')
+        await check_parts(b'"' + b"," * 4_194_304 + b'"')
 
     assert await turns_of_others(check) >= 12

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+from spear.backends._http import check_address, open_client
 from spear.backends._protocol import Adapter, Host
 from spear.config import InstanceConfig
-from spear.egress import check_base_url, origin_of
 from spear.ir import Capabilities, Feature, Operation, Transport
 
-from ._adapter import OpenAIChatAdapter
-from ._transport import PoolTransport
+from ._chat import ChatAdapter
 
 
 class _OpenAIChatKind:
@@ -32,16 +31,7 @@ class _OpenAIChatKind:
     )
 
     def check(self, instance: InstanceConfig) -> None:
-        if instance.base_url is None:
-            raise ValueError(
-                "base_url: is missing; write the address of the server, such as https://api.example.com/v1"
-            )
-        try:
-            check_base_url(
-                instance.base_url.reveal(), hosting=instance.hosting, allow_plaintext=instance.allow_plaintext
-            )
-        except ValueError as error:
-            raise ValueError(f"base_url: {error}") from None
+        check_address(instance)
         if instance.options:
             raise ValueError(f"options.{min(instance.options)}: unknown; this kind has no options")
 
@@ -52,12 +42,8 @@ class _OpenAIChatKind:
 
 @asynccontextmanager
 async def _open(instance: InstanceConfig, host: Host) -> AsyncGenerator[Adapter, None]:
-    assert instance.base_url is not None
-    transport = PoolTransport(origin_of(instance.base_url.reveal()))
-    try:
-        yield OpenAIChatAdapter(instance, host, transport)
-    finally:
-        await transport.aclose()
+    async with open_client(instance, host) as client:
+        yield ChatAdapter(client)
 
 
 KIND = _OpenAIChatKind()

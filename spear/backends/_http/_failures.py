@@ -19,7 +19,6 @@ from spear.ir import (
     ErrorCode,
     Failure,
     MalformedJson,
-    Operation,
     make_error,
     parse_json,
 )
@@ -77,7 +76,6 @@ def status_error(
         found.code,
         message,
         retryable=found.retryable,
-        operation=Operation.CHAT_COMPLETIONS,
         retry_after_ms=retry_after_ms(headers, now) if found.retryable else None,
     )
     return BackendError(error, found.failure, status=status)
@@ -138,7 +136,7 @@ def redacted(value: JsonValue, redact: Redact) -> JsonValue:
 
 
 def _error(code: ErrorCode, message: str, **fields: object) -> CanonicalError:
-    return make_error(code, message, operation=Operation.CHAT_COMPLETIONS, **fields)
+    return make_error(code, message, **fields)
 
 
 def _classify(status: int, told: JsonValue) -> _Class:

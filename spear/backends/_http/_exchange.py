@@ -1,4 +1,4 @@
-"""One POST and its answer, under the clocks of an attempt.
+"""One request and its answer, under the clocks of an attempt.
 
 `connect` runs from the start until the request begins to leave, `first_event` from there to the head of the answer
 (of a stream: to its first event), `idle` over each wait for more bytes after that. All failures of the connection
@@ -85,8 +85,9 @@ class Received:
 
 
 @asynccontextmanager
-async def post(
+async def exchange(
     transport: httpx.AsyncBaseTransport,
+    method: str,
     url: httpx.URL,
     headers: list[tuple[bytes, bytes]],
     content: bytes,
@@ -99,7 +100,7 @@ async def post(
     reading are mapped as well: as a truncated stream where `streamed`."""
     scope = trio.CancelScope(deadline=trio.current_time() + call.connect)
     outgoing = _Outgoing(content, scope, call.first_event)
-    request = httpx.Request("POST", url, headers=headers, stream=outgoing)
+    request = httpx.Request(method, url, headers=headers, stream=outgoing)
     response: httpx.Response | None = None
     with _mapped(outgoing, redact, streamed=streamed):
         with scope:
