@@ -14,7 +14,7 @@ from spear.backends import BackendMessage, Key, Kind, backend_spec, find_kind
 from spear.config import Config, FilterConfig, InstanceConfig, Origin, SkippedInstance, TaskConfig
 from spear.config import Route as RouteConfig
 from spear.egress import check_base_url
-from spear.ir import Capabilities, ConfigError, Operation, Problem, RoutingError
+from spear.ir import Capabilities, ConfigError, Limits, Operation, Problem, RoutingError
 
 from ._external import ExternalFilter
 from ._filter import Remembered
@@ -154,7 +154,7 @@ class _Build:
             ops=ops,
             features=kind.features if config.features is None else config.features,
             transports=kind.transports if config.transports is None else config.transports,
-            limits=config.limits,
+            limits=_own_or_kind(config.limits, kind.limits),
             hosting=config.hosting,
         )
 
@@ -261,6 +261,11 @@ class _Build:
         self.skipped.append(
             SkippedInstance(name=config.name, kind=config.kind, reason=reason, detail=detail, origin=config.origin)
         )
+
+
+def _own_or_kind(own: Limits, kind: Limits) -> Limits:
+    """The bounds of the kind, where the instance does not say otherwise."""
+    return kind.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
 
 def _no_such(what: str, name: str, known: Iterable[str]) -> str:
