@@ -42,9 +42,10 @@ _BUILTIN: Final = {
     "hashed_ngrams": _Builtin("hashed_ngrams", "local", ("numpy",)),
     "prompt_card": _Builtin("prompt_card", "local", ("PIL",)),
     "espeak": _Builtin("espeak"),
+    "ollama_chat": _Builtin("ollama"),
 }
-_ALIASES: Final = {"openai_chat": "openai_chat_completion"}
-_PLANNED: Final = frozenset({"ollama_chat", "openai_realtime_ws"})
+_ALIASES: Final = {"openai_chat": "openai_chat_completion", "ollama": "ollama_chat"}
+_PLANNED: Final = frozenset({"openai_realtime_ws"})
 """Kinds that existing configurations name and that this version does not have."""
 
 
