@@ -13,6 +13,7 @@ Map, from the outside in:
     _basic         time, random, sleep, log                            _log          log ring
     _chat          cchat_*                                             _session      session and response state
     _tool_loop     automatic tool calls; _tool_plan its pure part      _guest_tool   calling a tool in the guest
+    _mcp           tools of MCP servers
     _tool_schema   a tool's name and size                              _usage        counting tokens
     _holdings      what a guest has the host hold
     _chat_port     ChatPort: what the runtime gives                    _unavailable  families switched off

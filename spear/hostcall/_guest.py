@@ -14,6 +14,7 @@ from spear.hostcall._fiber import Fiber, Runtime
 from spear.hostcall._holdings import Holdings
 from spear.hostcall._limits import Limits
 from spear.hostcall._log import LogRing
+from spear.hostcall._mcp import NO_MCP, GuestMcp
 from spear.hostcall._memory import GuestMemory
 from spear.hostcall._usage import Usage
 from spear.hostcall._wasi_files import StdFds
@@ -33,6 +34,7 @@ class Guest:
         "holdings",
         "limits",
         "log",
+        "mcp",
         "memory",
         "overrun",
         "stderr",
@@ -53,12 +55,14 @@ class Guest:
         stdout: Capture,
         stderr: Capture,
         chat: ChatPort,
+        mcp: GuestMcp = NO_MCP,
     ) -> None:
         self.limits = limits
         self.log = log
         self.stdout = stdout
         self.stderr = stderr
         self.chat = chat
+        self.mcp = mcp
         self.memory = GuestMemory()
         self.table: native.Table | None = None
         self.fds = FdTable(limits.open_fds, limits.watches)
