@@ -10,7 +10,7 @@ adapter's frames or with those before it: among their local variables may be a k
 from __future__ import annotations
 
 import traceback
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -87,10 +87,7 @@ class BackendActor(Actor[BackendMessage]):
         self._inflight += 1
         try:
             async with self._adapter.stream(msg.request, msg.call) as items:
-                async for item in items:
-                    if isinstance(item, Finished):
-                        _checked(item.answer, "Finished has")
-                    await out.send(item)
+                await _pass_on(items, out)
             self._answered += 1
             return
         except BaseException as error:  # noqa: BLE001 - as above
@@ -132,6 +129,14 @@ class BackendActor(Actor[BackendMessage]):
         )
         message = f"the adapter of backend {self._instance.name} failed, incident {incident}"
         return InternalError(make_error(ErrorCode.INTERNAL, message, incident=incident))
+
+
+async def _pass_on(items: AsyncIterator[StreamItem], out: Sink[StreamItem]) -> None:
+    async for item in items:
+        if isinstance(item, Finished):
+            _checked(item.answer, "Finished has")
+        if not out.send_nowait(item):
+            await out.send(item)
 
 
 def _checked(answer: object, said: str) -> Answer:
