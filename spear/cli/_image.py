@@ -23,9 +23,7 @@ _PICTURE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @asking_options
 @click.option("--out", "-o", type=click.Path(path_type=Path), metavar="FILE", help="The file to write; - = stdout.")
 @click.option("--size", help='WIDTHxHEIGHT in pixels, or "auto".')
-@click.option(
-    "--count", "-n", "--n", type=click.IntRange(1, 10), default=1, help="How many: card-1.png, card-2.png, …."
-)
+@click.option("--n", "-n", type=click.IntRange(1, 10), default=1, help="How many: card-1.png, card-2.png, ….")
 @click.option("--image", type=_PICTURE, metavar="FILE", help="A picture to change.")
 @click.option("--mask", type=_PICTURE, metavar="FILE", help="What of it is to be changed: where this one is clear.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="The same one gives the same picture, where it can.")
@@ -33,7 +31,7 @@ def image(
     prompt: str,
     out: Path | None,
     size: str | None,
-    count: int,
+    n: int,
     image: Path | None,
     mask: Path | None,
     seed: int | None,
@@ -45,8 +43,8 @@ def image(
     """
     asking = Asking(**options)
     out = checked_out(out, as_json=asking.as_json, example="card.png")
-    if count > 1 and str(out) == "-":
-        raise click.UsageError("standard output takes one picture; name a file, or leave out --count")
+    if n > 1 and str(out) == "-":
+        raise click.UsageError("standard output takes one picture; name a file, or leave out --n")
     text = text_argument("PROMPT", prompt)
     size = None if size is None else is_text("--size", size)
 
@@ -54,7 +52,7 @@ def image(
         from spear._operations import image_request
 
         given = asking.params | {"size": size, "seed": seed, "image": image, "mask": mask}
-        given["n"] = count if count > 1 else None
+        given["n"] = n if n > 1 else None
         model = str(given.pop("model"))
         request = await image_request(text, model, given, runtime.media)
         return request.model_copy(update={"meta": Meta(source="cli")})
