@@ -10,7 +10,7 @@ adapter's frames or with those before it: among their local variables may be a k
 from __future__ import annotations
 
 import traceback
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -87,7 +87,7 @@ class BackendActor(Actor[BackendMessage]):
     async def handle_stream(self, msg: BackendMessage, out: Sink[StreamItem], ctx: Context[BackendMessage]) -> None:
         self._inflight += 1
         try:
-            await self._pass_on(msg, out)
+            await self._answer_stream(msg, out)
             self._answered += 1
             return
         except BaseException as error:  # noqa: BLE001 - as above
@@ -107,7 +107,7 @@ class BackendActor(Actor[BackendMessage]):
                 return await invoke_all(self._adapter, msg.request, cut, msg.call)
         return await self._adapter.invoke(msg.request, msg.call)
 
-    async def _pass_on(self, msg: BackendMessage, out: Sink[StreamItem]) -> None:
+    async def _answer_stream(self, msg: BackendMessage, out: Sink[StreamItem]) -> None:
         assert self._adapter is not None
         if self._limits is not None:
             cut = await cut_for(msg.request, self._limits, self._host.media)
@@ -115,10 +115,7 @@ class BackendActor(Actor[BackendMessage]):
                 await stream_all(self._adapter, cut, msg.call, out.send)
                 return
         async with self._adapter.stream(msg.request, msg.call) as items:
-            async for item in items:
-                if isinstance(item, Finished):
-                    _checked(item.answer, "Finished has")
-                await out.send(item)
+            await _pass_on(items, out)
 
     def observe(self) -> Mapping[str, object]:
         return {
@@ -150,6 +147,14 @@ class BackendActor(Actor[BackendMessage]):
         )
         message = f"the adapter of backend {self._instance.name} failed, incident {incident}"
         return InternalError(make_error(ErrorCode.INTERNAL, message, incident=incident))
+
+
+async def _pass_on(items: AsyncIterator[StreamItem], out: Sink[StreamItem]) -> None:
+    async for item in items:
+        if isinstance(item, Finished):
+            _checked(item.answer, "Finished has")
+        if not out.send_nowait(item):
+            await out.send(item)
 
 
 def _checked(answer: object, said: str) -> Answer:
