@@ -37,9 +37,10 @@ class _Builtin:
 _BUILTIN: Final = {
     "stub": _Builtin("stub"),
     "openai_chat_completion": _Builtin("openai"),
+    "ollama_chat": _Builtin("ollama"),
 }
-_ALIASES: Final = {"openai_chat": "openai_chat_completion"}
-_PLANNED: Final = frozenset({"ollama_chat", "openai_realtime_ws"})
+_ALIASES: Final = {"openai_chat": "openai_chat_completion", "ollama": "ollama_chat"}
+_PLANNED: Final = frozenset({"openai_realtime_ws"})
 """Kinds that existing configurations name and that this version does not have."""
 
 

@@ -18,7 +18,7 @@ from spear.ir import Capabilities, ConfigError, Operation, Problem, RoutingError
 
 from ._external import ExternalFilter
 from ._filter import Remembered
-from ._instance import MISSING_CREDENTIAL, Instance
+from ._instance import MISSING_CREDENTIAL, Instance, limits_of
 from ._probe import why_no_probe
 from ._routes import Route, routes_of, taus_of
 from .policies import POLICIES, WITHIN_LEVEL
@@ -64,6 +64,7 @@ class Generation:
             instance.kind,
             instance.config,
             instance.host(debug_raw=self.config.debug_raw),
+            limits=instance.capabilities.limits,
             max_inflight=instance.max_inflight,
             max_queue=instance.max_queue,
             drain=drain,
@@ -154,7 +155,7 @@ class _Build:
             ops=ops,
             features=kind.features if config.features is None else config.features,
             transports=kind.transports if config.transports is None else config.transports,
-            limits=config.limits,
+            limits=limits_of(kind.limits, config.limits),
             hosting=config.hosting,
         )
 
