@@ -5,6 +5,8 @@
     _actor       the actor around one configured instance
     _resolve     references to bytes, just before they are sent
     _whole       a whole answer, told as a stream
+    _several     requests that are larger than their backend takes at once
+    _split       how embeddings are cut and joined; _split_speech, speech and audio; _wav, WAV files
     stub         kind `stub`
     _http        what the kinds that call over HTTP share
     openai       kind `openai_chat_completion`, alias `openai_chat`

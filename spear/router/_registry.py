@@ -14,11 +14,11 @@ from spear.backends import BackendMessage, Key, Kind, backend_spec, find_kind
 from spear.config import Config, FilterConfig, InstanceConfig, Origin, SkippedInstance, TaskConfig
 from spear.config import Route as RouteConfig
 from spear.egress import check_base_url
-from spear.ir import Capabilities, ConfigError, Limits, Operation, Problem, RoutingError
+from spear.ir import Capabilities, ConfigError, Operation, Problem, RoutingError
 
 from ._external import ExternalFilter
 from ._filter import Remembered
-from ._instance import MISSING_CREDENTIAL, Instance
+from ._instance import MISSING_CREDENTIAL, Instance, limits_of
 from ._probe import why_no_probe
 from ._routes import Route, routes_of, taus_of
 from .policies import POLICIES, WITHIN_LEVEL
@@ -64,6 +64,7 @@ class Generation:
             instance.kind,
             instance.config,
             instance.host(debug_raw=self.config.debug_raw),
+            limits=instance.capabilities.limits,
             max_inflight=instance.max_inflight,
             max_queue=instance.max_queue,
             drain=drain,
@@ -154,7 +155,7 @@ class _Build:
             ops=ops,
             features=kind.features if config.features is None else config.features,
             transports=kind.transports if config.transports is None else config.transports,
-            limits=_own_or_kind(config.limits, kind.limits),
+            limits=limits_of(kind.limits, config.limits),
             hosting=config.hosting,
         )
 
@@ -261,11 +262,6 @@ class _Build:
         self.skipped.append(
             SkippedInstance(name=config.name, kind=config.kind, reason=reason, detail=detail, origin=config.origin)
         )
-
-
-def _own_or_kind(own: Limits, kind: Limits) -> Limits:
-    """The bounds of the kind, where the instance does not say otherwise."""
-    return kind.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
 
 def _no_such(what: str, name: str, known: Iterable[str]) -> str:
