@@ -38,6 +38,7 @@ _BUILTIN: Final = {
     "stub": _Builtin("stub"),
     "openai_chat_completion": _Builtin("openai"),
     "ollama_chat": _Builtin("ollama"),
+    "anthropic": _Builtin("anthropic"),
 }
 _ALIASES: Final = {"openai_chat": "openai_chat_completion", "ollama": "ollama_chat"}
 _PLANNED: Final = frozenset({"openai_realtime_ws"})
