@@ -92,11 +92,26 @@ class Probe(Section):
     timeout: Seconds = 5.0
 
 
-class Price(Section):
-    """Per million tokens, in the host's currency."""
+_Amount = Annotated[float, Field(ge=0, le=1e12)]
 
-    input: Annotated[float, Field(ge=0, le=1e12)] = 0.0
-    output: Annotated[float, Field(ge=0, le=1e12)] = 0.0
+
+class Price(Section):
+    """In the host's currency: per million tokens or characters, per image, per minute of audio that is heard."""
+
+    input: _Amount = 0.0
+    output: _Amount = 0.0
+    characters: _Amount = 0.0
+    image: _Amount = 0.0
+    audio_minute: _Amount = 0.0
+
+    @property
+    def beside_tokens(self) -> bool:
+        """Whether anything but tokens has a price."""
+        return bool(self.characters or self.image or self.audio_minute)
+
+    def of_others(self, characters: float, images: float, audio_seconds: float) -> float:
+        """What that costs beside its tokens."""
+        return characters * self.characters / 1e6 + images * self.image + audio_seconds * self.audio_minute / 60
 
 
 class InstanceConfig(Section):

@@ -11,8 +11,12 @@ Map, from the outside in:
 
     _table         every import: name, signature, function             _linker       its C callbacks
     _basic         time, random, sleep, log                            _log          log ring
-    _chat          cchat_*                                             _session      session and response state
+    _about         version and last error of the ABI                   _guest_error  an error as a guest reads it
+    _chat          cchat_*                                             _session      session state; _chat_response
+    _requests      requests that go on in the background               _response     what all response fds share
+    _event_queue   events of a stream                                  _last_error   the latest failure of a guest
     _tool_loop     automatic tool calls; _tool_plan its pure part      _guest_tool   calling a tool in the guest
+    _mcp           tools of MCP servers
     _tool_schema   a tool's name and size                              _usage        counting tokens
     _holdings      what a guest has the host hold
     _chat_port     ChatPort: what the runtime gives                    _unavailable  families switched off

@@ -12,9 +12,12 @@ from spear.hostcall._endings import Stopped
 from spear.hostcall._fds import FdTable
 from spear.hostcall._fiber import Fiber, Runtime
 from spear.hostcall._holdings import Holdings
+from spear.hostcall._last_error import LastError
 from spear.hostcall._limits import Limits
 from spear.hostcall._log import LogRing
+from spear.hostcall._mcp import NO_MCP, GuestMcp
 from spear.hostcall._memory import GuestMemory
+from spear.hostcall._requests import Requests
 from spear.hostcall._usage import Usage
 from spear.hostcall._wasi_files import StdFds
 
@@ -31,10 +34,13 @@ class Guest:
         "fds",
         "fiber",
         "holdings",
+        "last_error",
         "limits",
         "log",
+        "mcp",
         "memory",
         "overrun",
+        "requests",
         "stderr",
         "stdio",
         "stdout",
@@ -53,16 +59,20 @@ class Guest:
         stdout: Capture,
         stderr: Capture,
         chat: ChatPort,
+        mcp: GuestMcp = NO_MCP,
     ) -> None:
         self.limits = limits
         self.log = log
         self.stdout = stdout
         self.stderr = stderr
         self.chat = chat
+        self.mcp = mcp
         self.memory = GuestMemory()
         self.table: native.Table | None = None
         self.fds = FdTable(limits.open_fds, limits.watches)
         self.holdings = Holdings(limits.held_bytes)
+        self.last_error = LastError()
+        self.requests = Requests(self.holdings, self.fds.touch, self.last_error, limits.in_flight)
         self.stdio = StdFds(stdout, stderr)
         self.tool_depth = 0
         self.usage = Usage()
@@ -101,5 +111,6 @@ class Guest:
 
     def close(self) -> None:
         self.fds.close_all()
+        self.requests.close()
         self.memory.detach()
         self.fiber.close()

@@ -38,6 +38,7 @@ class Limits:
     held_bytes: int = 64 * MIB  # of all sessions and response bodies together, as `_holdings` counts them
     body_bytes: int = 16 * MIB
     tool_nesting: int = 4
+    in_flight: int = 32  # requests that were sent with ASYNC or STREAM and have not ended
     stretch_s: float = 0.5  # CPU seconds in one go without passing a loop header or a function entry
     log_bytes: int = MIB  # of the messages kept for the result; the newest stays in any case
     stdio_bytes: int = MIB  # of captured stdout, and again of stderr

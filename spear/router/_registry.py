@@ -19,7 +19,7 @@ from spear.media import NO_MEDIA, MediaAccess
 
 from ._external import ExternalFilter
 from ._filter import Remembered
-from ._instance import MISSING_CREDENTIAL, Instance
+from ._instance import MISSING_CREDENTIAL, Instance, limits_of
 from ._probe import why_no_probe
 from ._routes import Route, routes_of, taus_of
 from .policies import POLICIES, WITHIN_LEVEL
@@ -65,6 +65,7 @@ class Generation:
             instance.kind,
             instance.config,
             instance.host(debug_raw=self.config.debug_raw, media=media),
+            limits=instance.capabilities.limits,
             max_inflight=instance.max_inflight,
             max_queue=instance.max_queue,
             drain=drain,
@@ -155,7 +156,7 @@ class _Build:
             ops=ops,
             features=kind.features if config.features is None else config.features,
             transports=kind.transports if config.transports is None else config.transports,
-            limits=config.limits,
+            limits=limits_of(kind.limits, config.limits),
             hosting=config.hosting,
         )
 
