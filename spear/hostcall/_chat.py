@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 from spear.hostcall import _json
 from spear.hostcall._chat_response import ChatResponse
 from spear.hostcall._errno import EAGAIN, EBADF, EINVAL, EIO, ENOMEM, Refused
+from spear.hostcall._mcp import check_param
 from spear.hostcall._outbuf import put_out
-from spear.hostcall._session import ChatSession, Mcp
+from spear.hostcall._session import ChatSession
 
 if TYPE_CHECKING:
     from spear.hostcall._guest import Guest
@@ -18,7 +19,7 @@ GET_METRICS: Final = 2
 
 
 def create(guest: Guest) -> int:
-    return guest.fds.add(ChatSession(guest.limits, guest.holdings))
+    return guest.fds.add(ChatSession(guest.limits, guest.holdings, guest.mcp.policy))
 
 
 def writable(guest: Guest, fd: int) -> ChatSession:
@@ -80,7 +81,7 @@ def _set_param(guest: Guest, fd: int, arg_ptr: int, arg_len_ptr: int) -> int:
         return EIO
     value = param.get("value")
     entry = guest.fds.get(fd)
-    Mcp.check(key, value)
+    check_param(guest.mcp.policy, key, value)
     if entry.closed:
         return EBADF
     if isinstance(entry, ChatSession):

@@ -12,6 +12,7 @@ from spear.hostcall._chat_events import completed_event, delta_event, tool_call_
 from spear.hostcall._chat_port import ChatReply, ChatSnapshot
 from spear.hostcall._chat_response import ChatResponse
 from spear.hostcall._errno import Refused
+from spear.hostcall._mcp import offer_tools
 from spear.hostcall._session import ChatSession
 from spear.hostcall._tool_loop import Blocking, ToolLoop
 from spear.hostcall._tool_plan import LoopLimits, ToolCall
@@ -38,7 +39,7 @@ async def send(guest: Guest, fd: int, flags: int) -> int:
         loop = ToolLoop(guest, session, Blocking(guest))
         reply, tokens = await loop.run(), loop.tokens
     else:
-        reply, tokens = await _ask(guest, session.snapshot(), guest.chat)
+        reply, tokens = await _ask(guest, session, session.snapshot(), guest.chat)
     try:
         _fill(guest, response, reply, tokens, flags)
     except Refused:
@@ -47,7 +48,11 @@ async def send(guest: Guest, fd: int, flags: int) -> int:
     return response_fd
 
 
-async def _ask(guest: Guest, snapshot: ChatSnapshot, ask: Callable[[ChatSnapshot], Any]) -> tuple[ChatReply, Tokens]:
+async def _ask(
+    guest: Guest, session: ChatSession, snapshot: ChatSnapshot, ask: Callable[[ChatSnapshot], Any]
+) -> tuple[ChatReply, Tokens]:
+    """Once, with the tools of MCP servers beside the session's, and without running any."""
+    snapshot = (await offer_tools(guest, session.mcp)).into(snapshot)
     reply: ChatReply = await ask(snapshot)
     tokens, used = measure(snapshot, reply)
     guest.usage += used
@@ -85,7 +90,7 @@ async def _work(
             finally:
                 loop.leave()
         else:
-            reply, tokens = await _ask(guest, snapshot, way.ask)
+            reply, tokens = await _ask(guest, session, snapshot, way.ask)
             if not reply.failed:
                 await way.tell_tokens(tokens)
     finally:

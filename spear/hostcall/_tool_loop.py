@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from spear.hostcall._chat_port import ChatReply, ChatSnapshot
 from spear.hostcall._guest_tool import ToolFailed, call_guest_tool
+from spear.hostcall._mcp import NO_OFFER, call_mcp_tool, offer_tools
 from spear.hostcall._session import ChatSession, SessionTooLarge
 from spear.hostcall._tool_plan import (
     CANCELLED,
+    MCP_FAILED,
     NOT_EXECUTED,
     SESSION_CLOSED,
     SESSION_TOO_LARGE,
@@ -26,13 +28,13 @@ from spear.hostcall._tool_plan import (
     answer_message,
     assistant_message,
     loop_limits,
-    mcp_failed,
     requested_calls,
     tool_failed,
     tool_message,
     unknown_tool,
 )
 from spear.hostcall._usage import Tokens, measure
+from spear.mcp import is_mcp_name
 
 if TYPE_CHECKING:
     from spear.hostcall._guest import Guest
@@ -99,6 +101,7 @@ class ToolLoop:
         self._unanswered: list[ToolCall] = []
         self._over = False
         self._too_large = False
+        self._offer = NO_OFFER
         self.tokens = Tokens()
 
     async def run(self) -> ChatReply:
@@ -126,6 +129,8 @@ class ToolLoop:
             if iteration >= limits.max_iterations:
                 return ChatReply(TOO_MANY_ITERATIONS)
             snapshot = self._session.snapshot()
+            self._offer = await offer_tools(self._guest, self._session.mcp)
+            snapshot = self._offer.into(snapshot)
             reply = await self._way.ask(snapshot)
             tokens, used = measure(snapshot, reply)
             self.tokens += tokens
@@ -174,8 +179,10 @@ class ToolLoop:
 
     async def _elsewhere(self, call: ToolCall) -> tuple[str, bool]:
         """The content of a call that is none of the guest's own tools, and whether it failed."""
-        if call.name.startswith(("mcp.", "mcp__")):
-            return mcp_failed("mcp registry not available"), True
+        if is_mcp_name(call.name):
+            wanted = self._session.params.get("max_tool_output_bytes")
+            content = await call_mcp_tool(self._guest, self._session.mcp, self._offer.names, call, wanted)
+            return content, content.startswith(MCP_FAILED)
         return unknown_tool(call.name), True
 
     def _answer(self, call: ToolCall, content: str) -> None:

@@ -128,6 +128,9 @@ def tool_failed(rc: int) -> str:
     return _json.dump({"error": {"code": "tool_exec_failed", "message": f"tool rc: {rc}"}}).decode()
 
 
+MCP_FAILED: Final = '{"error":{"code":"mcp_tool_failed","message":'
+
+
 def mcp_failed(text: str) -> str:
     return _json.dump({"error": {"code": "mcp_tool_failed", "message": text}}).decode()
 
