@@ -44,6 +44,7 @@ _BUILTIN: Final = {
     "espeak": _Builtin("espeak"),
     "pocketsphinx": _Builtin("pocketsphinx", "local", ("numpy", "pocketsphinx")),
     "ollama_chat": _Builtin("ollama"),
+    "anthropic": _Builtin("anthropic"),
 }
 _ALIASES: Final = {"openai_chat": "openai_chat_completion", "ollama": "ollama_chat"}
 _PLANNED: Final = frozenset({"openai_realtime_ws"})

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
 
+import numpy as np
 import pytest
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-np: Any = pytest.importorskip("numpy")
 
 from spear.backends._local import BadAudio, Pcm, kind_of_audio, read_wav, wav_bytes, wav_header
 from spear.backends.pocketsphinx._samples import speech_samples
