@@ -16,6 +16,7 @@ Map, from the outside in:
     _requests      requests that go on in the background               _response     what all response fds share
     _event_queue   events of a stream                                  _last_error   the latest failure of a guest
     _tool_loop     automatic tool calls; _tool_plan its pure part      _guest_tool   calling a tool in the guest
+    _mcp           tools of MCP servers
     _tool_schema   a tool's name and size                              _usage        counting tokens
     _holdings      what a guest has the host hold
     _chat_port     ChatPort: what the runtime gives                    _unavailable  families switched off

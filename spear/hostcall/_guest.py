@@ -15,6 +15,7 @@ from spear.hostcall._holdings import Holdings
 from spear.hostcall._last_error import LastError
 from spear.hostcall._limits import Limits
 from spear.hostcall._log import LogRing
+from spear.hostcall._mcp import NO_MCP, GuestMcp
 from spear.hostcall._memory import GuestMemory
 from spear.hostcall._requests import Requests
 from spear.hostcall._usage import Usage
@@ -36,6 +37,7 @@ class Guest:
         "last_error",
         "limits",
         "log",
+        "mcp",
         "memory",
         "overrun",
         "requests",
@@ -57,12 +59,14 @@ class Guest:
         stdout: Capture,
         stderr: Capture,
         chat: ChatPort,
+        mcp: GuestMcp = NO_MCP,
     ) -> None:
         self.limits = limits
         self.log = log
         self.stdout = stdout
         self.stderr = stderr
         self.chat = chat
+        self.mcp = mcp
         self.memory = GuestMemory()
         self.table: native.Table | None = None
         self.fds = FdTable(limits.open_fds, limits.watches)

@@ -19,6 +19,7 @@ from spear.hostcall import _binding as native
 from spear.hostcall._capture import Capture
 from spear.hostcall._guest import Guest
 from spear.hostcall._log import LogRing
+from spear.hostcall._mcp import NO_MCP, GuestMcp
 from spear.hostcall._table import TABLE, Hostcall
 
 # Time says nothing about correctness on a machine that is shared.
@@ -154,17 +155,22 @@ class Probe:
 
 @asynccontextmanager
 async def open_probe(
-    chat: Any = None, *, limits: Limits | None = None, wasm: bytes | None = None, **module: Any
+    chat: Any = None,
+    *,
+    limits: Limits | None = None,
+    wasm: bytes | None = None,
+    mcp: GuestMcp = NO_MCP,
+    **module: Any,
 ) -> AsyncIterator[Probe]:
     async with (
         GuestEngine(cache_directory=None, limits=limits) as engine,
-        probe_in(engine, chat, wasm or thunk_module(**module)) as probe,
+        probe_in(engine, chat, wasm or thunk_module(**module), mcp) as probe,
     ):
         yield probe
 
 
 @asynccontextmanager
-async def probe_in(engine: GuestEngine, chat: Any, wasm: bytes) -> AsyncIterator[Probe]:
+async def probe_in(engine: GuestEngine, chat: Any, wasm: bytes, mcp: GuestMcp = NO_MCP) -> AsyncIterator[Probe]:
     loaded = await engine.load(wasm)
     engine._ticker.enter()
     limits = engine.limits
@@ -176,6 +182,7 @@ async def probe_in(engine: GuestEngine, chat: Any, wasm: bytes) -> AsyncIterator
         Capture(limits.stdio_bytes),
         Capture(limits.stdio_bytes),
         chat or Scripted(success()),
+        mcp,
     )
     try:
         async with guest.requests.opened():
