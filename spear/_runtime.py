@@ -288,7 +288,7 @@ class Runtime:
             return await executions.engine.run(
                 module,
                 task=GuestTask(task.id, task.config),
-                chat=GuestChat(self.invoke, task, execution_id),
+                chat=GuestChat(self.invoke, self.stream, task, execution_id),
                 entry=entry,
                 timeout_s=limit_s,
                 on_log=on_log,
