@@ -43,6 +43,7 @@ _BUILTIN: Final = {
     "prompt_card": _Builtin("prompt_card", "local", ("PIL",)),
     "espeak": _Builtin("espeak"),
     "ollama_chat": _Builtin("ollama"),
+    "anthropic": _Builtin("anthropic"),
 }
 _ALIASES: Final = {"openai_chat": "openai_chat_completion", "ollama": "ollama_chat"}
 _PLANNED: Final = frozenset({"openai_realtime_ws"})
