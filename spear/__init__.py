@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ._about import __version__
 
 if TYPE_CHECKING:
+    from ._operations import EmbedReply, ImageReply, SpeakReply, TranscribeReply
     from ._reload import ReloadReport
     from ._runtime import ChatReply, Runtime, open_runtime
     from .config import Config, load_config
@@ -29,6 +30,7 @@ else:
     __getattr__ = late_names(
         __name__,
         {
+            "_operations": {name: name for name in ("EmbedReply", "ImageReply", "SpeakReply", "TranscribeReply")},
             "_reload": {"ReloadReport": "ReloadReport"},
             "_runtime": {"ChatReply": "ChatReply", "Runtime": "Runtime", "open_runtime": "open_runtime"},
             "config": {"Config": "Config", "Task": "TaskConfig", "load_config": "load_config"},
@@ -40,12 +42,16 @@ else:
 __all__ = [
     "ChatReply",
     "Config",
+    "EmbedReply",
+    "ImageReply",
     "ReloadReport",
     "RequestEnvelope",
     "ResponseEnvelope",
     "Runtime",
+    "SpeakReply",
     "SpearError",
     "Task",
+    "TranscribeReply",
     "__version__",
     "load_config",
     "open_runtime",

@@ -38,9 +38,10 @@ class GuestChat:
         try:
             request = self._request(session)
         except SpearError as error:
-            return ChatReply(body=body_from_error(error.error))
+            return ChatReply(body=body_from_error(error.error), error=error.error)
         response = await self._invoke(request)
-        return ChatReply(body=body_from_response(response, request), usage=_usage(response, request))
+        body, usage = body_from_response(response, request), _usage(response, request)
+        return ChatReply(body, usage, response.result.error)
 
     def _request(self, session: ChatSnapshot) -> RequestEnvelope:
         request = request_from_session(

@@ -31,6 +31,18 @@ from actors import (
 from ._extras import need
 from ._guest_chat import GuestChat
 from ._mirrors import MirrorsNode, check_records_file
+from ._operations import (
+    EmbedReply,
+    ImageReply,
+    Media,
+    SpeakReply,
+    TranscribeReply,
+    embed_request,
+    image_request,
+    speak_request,
+    transcribe_request,
+    with_references,
+)
 from ._reload import Reloader, ReloadReport, Source
 from ._tree import Backends, Executions, RunGuest
 from ._watch import Look, Watcher, look_now, watched
@@ -52,7 +64,8 @@ from .ir import (
     ToolCall,
     make_error,
 )
-from .normalize import request_from_openai, with_requirements
+from .media import NO_MEDIA, MediaAccess
+from .normalize import request_from_openai, with_requirements, with_stored_media
 from .router import (
     Decisions,
     DecisionWriter,
@@ -112,6 +125,8 @@ class Runtime:
     ) -> None:
         self.counters = counters
         """Requests, attempts, tokens and the turns of actors, counted; `.snapshot()`, or `.prometheus()` as text."""
+        self.media: MediaAccess = NO_MEDIA
+        """Where bytes that requests and answers refer to are kept."""
         self._count = RequestCounters(counters)
         self._desk = desk
         self._supervisor = supervisor
@@ -174,20 +189,56 @@ class Runtime:
             raise
 
     async def chat(
-        self, model: str = "", *, messages: Sequence[Mapping[str, JsonValue]], **parameters: JsonValue
+        self, model: str = "", *, messages: Sequence[Mapping[str, Any]], **parameters: JsonValue
     ) -> ChatReply:
         """Ask for one chat completion, in OpenAI's words: `messages`, and `tools`, `temperature`, `max_tokens`, ….
+
+        A message's content may be a list of parts, OpenAI's, or `{"type": "image", "media": …}` and `{"type": "audio",
+        "media": …}` with bytes, the path of a file, or a reference.
 
         An empty `model` leaves the choice to the host. Raises `CallerError` naming the field that is wrong, and the
         `SpearError` of an answer that is an error.
         """
         said: Any = messages
+        parts = False
         if not isinstance(said, str):  # what else it may be that is wrong, the check below names
             said = [dict(message) if isinstance(message, Mapping) else message for message in said]
+            parts = any(isinstance(each, dict) and isinstance(each.get("content"), list | tuple) for each in said)
+        if parts:
+            said = [await with_references(message, self.media) for message in said]
         body: JsonValue = {"model": model, "messages": said, **parameters}
-        response = await self.invoke(request_from_openai(body, meta=Meta(source="python")))
+        request = request_from_openai(body, meta=Meta(source="python"))
+        if parts:
+            request = await with_stored_media(request, self.media)
+        return ChatReply(await self._answered(request))
+
+    async def embed(self, inputs: str | Sequence[str], model: str = "", **params: object) -> EmbedReply:
+        """A vector for each text, in their order. `params`: `dimensions`, `encoding_format`; and, as for the other
+        operations, `backend`, `timeout_ms`, `degradation` ("reject", "allow" or a list of steps); others go to the
+        backend as they are. Waits and raises as `chat` does."""
+        return EmbedReply(await self._answered(embed_request(inputs, model, params)))
+
+    async def image(self, prompt: str, model: str = "", **params: object) -> ImageReply:
+        """Draw. `params`: `n`, `size` ("512x512"), `quality`, `style`, `seed`; `image` and `mask`, each bytes, the path
+        of a file or a reference, to change a picture. Waits and raises as `chat` does, and OSError for a file."""
+        response = await self._answered(await image_request(prompt, model, params, self.media))
+        return ImageReply(response, self.media)
+
+    async def transcribe(self, audio: Media, model: str = "", **params: object) -> TranscribeReply:
+        """The text of a recording: bytes, the path of a file, or a reference. `params`: `language`, `prompt`,
+        `timestamps` ("segment", "word"), `diarization`, `temperature`, `translate=True` (to English). Waits and raises
+        as `chat` does, and OSError for a file."""
+        return TranscribeReply(await self._answered(await transcribe_request(audio, model, params, self.media)))
+
+    async def speak(self, text: str, model: str = "", **params: object) -> SpeakReply:
+        """Say `text`. `params`: `voice`, `format` ("wav", "mp3", …), `speed` (0.25 to 4), `ssml`. Waits and raises as
+        `chat` does."""
+        return SpeakReply(await self._answered(speak_request(text, model, params)), self.media)
+
+    async def _answered(self, request: RequestEnvelope) -> ResponseEnvelope:
+        response = await self.invoke(request)
         response.unwrap()
-        return ChatReply(response)
+        return response
 
     async def run_guest(
         self,

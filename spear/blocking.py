@@ -23,11 +23,12 @@ from pydantic import JsonValue
 from actors import Instrument, Node
 
 from . import _runtime
+from ._operations import EmbedReply, ImageReply, Media, SpeakReply, TranscribeReply
 from ._reload import ReloadReport
 from .backends import Kind
 from .config import Config
 from .filters import FilterFunction
-from .ir import RequestEnvelope, ResponseEnvelope, StreamEvent
+from .ir import MediaRef, RequestEnvelope, ResponseEnvelope, StreamEvent
 from .router import Explanation
 from .telemetry import Counters
 
@@ -74,10 +75,34 @@ class BlockingRuntime:
         return self._call(lambda: self._runtime.invoke(request))
 
     def chat(
-        self, model: str = "", *, messages: Sequence[Mapping[str, JsonValue]], **parameters: JsonValue
+        self, model: str = "", *, messages: Sequence[Mapping[str, Any]], **parameters: JsonValue
     ) -> _runtime.ChatReply:
         """As `Runtime.chat`; waits for the answer."""
         return self._call(lambda: self._runtime.chat(model, messages=messages, **parameters))
+
+    def embed(self, inputs: str | Sequence[str], model: str = "", **params: object) -> EmbedReply:
+        """As `Runtime.embed`; waits for the answer."""
+        return self._call(lambda: self._runtime.embed(inputs, model, **params))
+
+    def image(self, prompt: str, model: str = "", **params: object) -> ImageReply:
+        """As `Runtime.image`; waits for the answer. `load` below reads its images."""
+        return self._call(lambda: self._runtime.image(prompt, model, **params))
+
+    def transcribe(self, audio: Media, model: str = "", **params: object) -> TranscribeReply:
+        """As `Runtime.transcribe`; waits for the answer."""
+        return self._call(lambda: self._runtime.transcribe(audio, model, **params))
+
+    def speak(self, text: str, model: str = "", **params: object) -> SpeakReply:
+        """As `Runtime.speak`; waits for the answer. `load` below reads its audio."""
+        return self._call(lambda: self._runtime.speak(text, model, **params))
+
+    def load(self, media: MediaRef) -> bytes:
+        """The bytes of a reference, from the media store. Raises `CallerError` where it is not there any more."""
+
+        async def load() -> bytes:
+            return (await self._runtime.media.load(media, task_id=None)).data
+
+        return self._call(load)
 
     def reload(self, config: Config | Path | str | Mapping[str, Any] | None = None) -> ReloadReport:
         """As `Runtime.reload`; waits for its end."""

@@ -39,6 +39,9 @@ from .ir import (
     InternalError,
     Operation,
     RequestEnvelope,
+    ResultPayload,
+    SpeechToTextRequest,
+    SpeechToTextResult,
     Started,
     ToolCall,
     ToolCallDelta,
@@ -57,13 +60,15 @@ _USED = Usage(input_tokens=1, output_tokens=1)
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One scripted answer: after `delay_s` seconds the text and the tool calls, a word at a time where it is
-    streamed. With `error`, that is raised instead; a stream sends the text first and then breaks."""
+    streamed. With `error`, that is raised instead; a stream sends the text first and then breaks. `result` answers
+    operations other than chat; a transcript may also be just a text."""
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     error: Exception | None = None
     delay_s: float = 0.0
     usage: Usage = _USED
+    result: ResultPayload | None = None
 
 
 Step = str | Exception | Reply | Callable[[RequestEnvelope], str | Exception | Reply]
@@ -164,19 +169,28 @@ class _FakeAdapter:
 
 
 def _answer(reply: Reply, request: RequestEnvelope) -> Answer:
+    return Answer(_result(reply, request), reply.usage, model=request.model)
+
+
+def _result(reply: Reply, request: RequestEnvelope) -> ResultPayload:
+    if reply.result is not None:
+        if reply.result.kind != request.payload.kind:
+            raise TypeError(f"the step has a result of {reply.result.kind}; the request is for {request.payload.kind}")
+        return reply.result
+    if isinstance(request.payload, SpeechToTextRequest):
+        return SpeechToTextResult(text=reply.text)
     if not isinstance(request.payload, ChatRequest):
-        raise TypeError(f"a FakeBackend answers chat only, not {request.operation.value}")
+        raise TypeError(f"a step with a text answers no {request.operation.value}; give a Reply with a result")
     message = ChatMessage(role="assistant", content=reply.text or None, tool_calls=reply.tool_calls)
     end = "tool_calls" if reply.tool_calls else "stop"
-    result = ChatResult(choices=(ChatChoice(index=0, message=message, finish_reason=end),))
-    return Answer(result, reply.usage, model=request.model)
+    return ChatResult(choices=(ChatChoice(index=0, message=message, finish_reason=end),))
 
 
 class _FakeKind:
-    """Chat with every feature; any configuration will do, and none of it is used."""
+    """Every operation that answers once, with every feature; any configuration will do, and none of it is used."""
 
     capabilities = Capabilities(
-        ops=(Operation.CHAT_COMPLETIONS,),
+        ops=tuple(each for each in Operation if each is not Operation.REALTIME_VOICE),
         features=tuple(Feature),
         transports=(Transport.IN_PROCESS, Transport.HTTP),
     )

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from spear.hostcall import _json
 from spear.hostcall._chat_port import ChatReply
-from spear.hostcall._errno import EAGAIN, EBADF, EINVAL, EIO, ENOMEM, Refused
+from spear.hostcall._chat_response import ChatResponse
+from spear.hostcall._errno import EBADF, EINVAL, EIO, ENOMEM, Refused
 from spear.hostcall._outbuf import put_out
-from spear.hostcall._session import ChatResponse, ChatSession, Mcp
+from spear.hostcall._session import ChatSession, Mcp
 from spear.hostcall._tool_loop import run_loop
 from spear.hostcall._usage import measure
+from spear.ir import ErrorCode, make_error
 
 if TYPE_CHECKING:
     from spear.hostcall._guest import Guest
@@ -19,6 +21,7 @@ SET_PARAM: Final = 1
 GET_METRICS: Final = 2
 ENABLE_METRICS: Final = 1
 AUTO_TOOL_CALL: Final = 2
+_UNUSABLE: Final = make_error(ErrorCode.BACKEND_ERROR, "the answer is too large or not representable as JSON")
 
 
 def create(guest: Guest) -> int:
@@ -87,7 +90,7 @@ def _set_param(guest: Guest, fd: int, arg_ptr: int, arg_len_ptr: int) -> int:
 
 async def send(guest: Guest, fd: int, flags: int) -> int:
     session = guest.fds.open(fd, ChatSession)
-    response = ChatResponse(guest.holdings)
+    response = ChatResponse(guest.requests)
     response_fd = guest.fds.add(response)  # reserved before anything is contacted
     if flags & AUTO_TOOL_CALL:
         reply, tokens = await run_loop(guest, session)
@@ -99,11 +102,10 @@ async def send(guest: Guest, fd: int, flags: int) -> int:
     metrics = tokens.metrics() if flags & ENABLE_METRICS and not reply.failed else {}
     body, fits = _encode(reply, guest.limits.body_bytes)
     try:
-        response.fill(body, metrics if fits else {})
+        response.fill(body, metrics if fits else {}, reply.failure if fits else _UNUSABLE)
     except Refused:
         guest.fds.close(response_fd)  # the number is never seen by the guest
         raise
-    guest.fds.touch()
     return response_fd
 
 
@@ -118,10 +120,7 @@ def _encode(reply: ChatReply, max_bytes: int) -> tuple[bytes, bool]:
 
 
 def recv(guest: Guest, fd: int, out_ptr: int, out_len_ptr: int) -> int:
-    response = guest.fds.open(fd, ChatResponse)
-    if response.body is None:
-        raise Refused(EAGAIN)  # a send that is still under way further out on this guest's stack
-    return put_out(guest.memory, response.body, out_ptr, out_len_ptr)
+    return guest.fds.open(fd, ChatResponse).receive(guest, out_ptr, out_len_ptr)
 
 
 def close(guest: Guest, fd: int) -> int:

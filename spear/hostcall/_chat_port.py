@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from spear.ir import CanonicalError, ErrorCode, make_error
+
 
 @dataclass(frozen=True, slots=True)
 class ChatSnapshot:
@@ -26,15 +28,25 @@ class ChatReply:
     """The body a guest shall read, as a JSON object: a success has the key `_spear`, an error body has not.
 
     `usage` has input_tokens and output_tokens (or prompt_tokens and completion_tokens), and may have total_tokens, cost
-    and estimated. None on a success lets the guest side estimate.
+    and estimated. None on a success lets the guest side estimate. `error` is what an error body says, in full.
     """
 
     body: dict[str, Any]
     usage: Mapping[str, Any] | None = None
+    error: CanonicalError | None = None
 
     @property
     def failed(self) -> bool:
         return "_spear" not in self.body
+
+    @property
+    def failure(self) -> CanonicalError | None:
+        """None for a success."""
+        if self.error is not None or not self.failed:
+            return self.error
+        told = self.body.get("error")
+        message = told.get("message") if isinstance(told, dict) else None
+        return make_error(ErrorCode.INTERNAL, str(message))
 
 
 class ChatPort(Protocol):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from spear.ir import CanonicalError
 
 EIO: Final = -5
 EBADF: Final = -9
@@ -16,8 +19,10 @@ ENOSYS: Final = -38
 
 
 class Refused(Exception):
-    """Raised by a hostcall anywhere inside, given to the guest as its negative result."""
+    """Raised by a hostcall anywhere inside, given to the guest as its negative result. `cause` says more of it to
+    `spear_last_error` than the number can."""
 
-    def __init__(self, errno: int) -> None:
+    def __init__(self, errno: int, cause: CanonicalError | None = None) -> None:
         super().__init__(errno)
         self.errno = errno
+        self.cause = cause

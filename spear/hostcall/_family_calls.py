@@ -109,6 +109,11 @@ def _response(family: Family, guest: Guest, fd: int) -> FamilyResponse:
     return response
 
 
+def close(family: Family, guest: Guest, fd: int) -> int:
+    """The generic close: as everywhere, of any kind."""
+    return guest.fds.close(fd)
+
+
 async def send_request(family: Family, guest: Guest, fd: int, flags: int) -> int:
     return await send(guest, _request(family, guest, fd), flags)
 
@@ -119,6 +124,7 @@ CALLS: Final[tuple[tuple[str, str, Callable[..., Any]], ...]] = (
     ("write", "iii", write),
     ("send", "ii", send_request),
     ("recv", "iii", recv),
+    ("close", "i", close),
 )
 """Name behind the family's, signature, function."""
 

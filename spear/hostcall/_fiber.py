@@ -5,6 +5,8 @@ the call is done; the epoch deadline passed (then the task gives way and polls a
 hostcall. Such a hostcall is an `async def` that runs in the guest's own task *between* polls, on the ordinary stack;
 when it returns, its result is written into the suspended frame and the next poll resumes the guest.
 
+A hostcall that need not wait this time is answered at once: its frame is done before the guest is suspended.
+
 A suspended hostcall may call back into the guest (`Fiber.call` again, from inside it). The nested call needs the
 store while the outer call is suspended in the middle of it, so it is polled on the outer fiber: the task always polls
 the outermost future, wasmtime asks the suspended hostcall's continuation, and that polls the nested future. Frames
@@ -246,6 +248,13 @@ class Fiber:
         frame = _Frame(run, arguments, results)
         self._frames.append(frame)
         self._waiting = frame
+        self._continue_with(continuation)
+
+    def answer(self, result: int, results: int, continuation: int) -> None:
+        """Answer a suspending hostcall that need not wait: a frame that is done at once."""
+        frame = _Frame(None, (), results)
+        frame.finish(result)
+        self._frames.append(frame)
         self._continue_with(continuation)
 
     def refuse(self, reason: BaseException, trap_out: int, continuation: int) -> None:

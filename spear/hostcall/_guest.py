@@ -12,9 +12,12 @@ from spear.hostcall._endings import Stopped
 from spear.hostcall._fds import FdTable
 from spear.hostcall._fiber import Fiber, Runtime
 from spear.hostcall._holdings import Holdings
+from spear.hostcall._last_error import LastError
 from spear.hostcall._limits import Limits
 from spear.hostcall._log import LogRing
 from spear.hostcall._memory import GuestMemory
+from spear.hostcall._operation_port import NO_OPERATIONS, OperationPort
+from spear.hostcall._requests import Requests
 from spear.hostcall._usage import Usage
 from spear.hostcall._wasi_files import StdFds
 
@@ -26,15 +29,19 @@ class Guest:
     """Made for one execution and thrown away with it. `close` frees the store."""
 
     __slots__ = (
+        "audio_holdings",
         "chat",
         "deadline",
         "fds",
         "fiber",
         "holdings",
+        "last_error",
         "limits",
         "log",
         "memory",
+        "operations",
         "overrun",
+        "requests",
         "stderr",
         "stdio",
         "stdout",
@@ -53,16 +60,21 @@ class Guest:
         stdout: Capture,
         stderr: Capture,
         chat: ChatPort,
+        operations: OperationPort = NO_OPERATIONS,
     ) -> None:
         self.limits = limits
         self.log = log
         self.stdout = stdout
         self.stderr = stderr
         self.chat = chat
+        self.operations = operations
         self.memory = GuestMemory()
         self.table: native.Table | None = None
         self.fds = FdTable(limits.open_fds, limits.watches)
         self.holdings = Holdings(limits.held_bytes)
+        self.audio_holdings = Holdings(limits.audio_held_bytes)
+        self.last_error = LastError()
+        self.requests = Requests(self.holdings, self.fds.touch, self.last_error, limits.in_flight)
         self.stdio = StdFds(stdout, stderr)
         self.tool_depth = 0
         self.usage = Usage()
@@ -101,5 +113,6 @@ class Guest:
 
     def close(self) -> None:
         self.fds.close_all()
+        self.requests.close()
         self.memory.detach()
         self.fiber.close()

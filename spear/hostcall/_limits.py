@@ -49,6 +49,7 @@ class Limits:
     media_write_bytes: int = 4 * MIB  # of one media_write or asr_write
     media_bytes: int = 64 * MIB  # of one object
     inline_media_bytes: int = 64 * 1024  # more than this is stored
+    in_flight: int = 32  # requests that were sent with ASYNC or STREAM and have not ended
     stretch_s: float = 0.5  # CPU seconds in one go without passing a loop header or a function entry
     log_bytes: int = MIB  # of the messages kept for the result; the newest stays in any case
     stdio_bytes: int = MIB  # of captured stdout, and again of stderr

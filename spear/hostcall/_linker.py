@@ -9,9 +9,9 @@ Plain callbacks are written out per number of parameters: this is the hot path, 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from ctypes import c_int32, c_int64, c_void_p
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from wasmtime import Engine, FuncType, ValType
 
@@ -20,17 +20,41 @@ from spear.hostcall._errno import Refused
 from spear.hostcall._fiber import Runtime
 from spear.hostcall._table import Hostcall
 
+if TYPE_CHECKING:
+    from spear.hostcall._guest import Guest
+    from spear.ir import CanonicalError
+
 STRIDE: Final = native.RAW_SIZE // 4  # of the value array, in i32 steps
 
 
-def _plain_0(runtime: Runtime, run: Callable[..., int]) -> Any:
+def _remark(call: Hostcall) -> Callable[[Guest, int, int | None, CanonicalError | None], None]:
+    """What notes a negative result for `spear_last_error`: (guest, result, first argument, cause)."""
+    name, has_fd = call.name, call.has_fd
+
+    def remark(guest: Guest, errno: int, first: int | None, cause: CanonicalError | None) -> None:
+        guest.last_error.refused(name, errno, first if has_fd else None, cause)
+
+    return remark if call.remarked else _unremarked
+
+
+def _unremarked(guest: Guest, errno: int, first: int | None, cause: CanonicalError | None) -> None:
+    pass
+
+
+def _plain_0(runtime: Runtime, call: Hostcall) -> Any:
+    run, remark = call.run, _remark(call)
+
     def callback(env: int, caller: int, values: Any, count: int) -> int:
         guest = runtime.current
         if guest.stop_text is not None:
             return guest.fiber.end(guest.stopped())
         try:
-            values[0] = run(guest)
+            result = run(guest)
+            if result < 0:
+                remark(guest, result, None, None)
+            values[0] = result
         except Refused as refused:
+            remark(guest, refused.errno, None, refused.cause)
             values[0] = refused.errno
         except BaseException as error:  # noqa: BLE001  (ends the guest; the poll raises it)
             return guest.fiber.end(error)
@@ -39,14 +63,20 @@ def _plain_0(runtime: Runtime, run: Callable[..., int]) -> Any:
     return callback
 
 
-def _plain_1(runtime: Runtime, run: Callable[..., int]) -> Any:
+def _plain_1(runtime: Runtime, call: Hostcall) -> Any:
+    run, remark = call.run, _remark(call)
+
     def callback(env: int, caller: int, values: Any, count: int) -> int:
         guest = runtime.current
         if guest.stop_text is not None:
             return guest.fiber.end(guest.stopped())
         try:
-            values[0] = run(guest, values[0])
+            result = run(guest, values[0])
+            if result < 0:
+                remark(guest, result, values[0], None)
+            values[0] = result
         except Refused as refused:
+            remark(guest, refused.errno, values[0], refused.cause)
             values[0] = refused.errno
         except BaseException as error:  # noqa: BLE001  (ends the guest; the poll raises it)
             return guest.fiber.end(error)
@@ -55,14 +85,20 @@ def _plain_1(runtime: Runtime, run: Callable[..., int]) -> Any:
     return callback
 
 
-def _plain_2(runtime: Runtime, run: Callable[..., int]) -> Any:
+def _plain_2(runtime: Runtime, call: Hostcall) -> Any:
+    run, remark = call.run, _remark(call)
+
     def callback(env: int, caller: int, values: Any, count: int) -> int:
         guest = runtime.current
         if guest.stop_text is not None:
             return guest.fiber.end(guest.stopped())
         try:
-            values[0] = run(guest, values[0], values[STRIDE])
+            result = run(guest, values[0], values[STRIDE])
+            if result < 0:
+                remark(guest, result, values[0], None)
+            values[0] = result
         except Refused as refused:
+            remark(guest, refused.errno, values[0], refused.cause)
             values[0] = refused.errno
         except BaseException as error:  # noqa: BLE001  (ends the guest; the poll raises it)
             return guest.fiber.end(error)
@@ -71,14 +107,20 @@ def _plain_2(runtime: Runtime, run: Callable[..., int]) -> Any:
     return callback
 
 
-def _plain_3(runtime: Runtime, run: Callable[..., int]) -> Any:
+def _plain_3(runtime: Runtime, call: Hostcall) -> Any:
+    run, remark = call.run, _remark(call)
+
     def callback(env: int, caller: int, values: Any, count: int) -> int:
         guest = runtime.current
         if guest.stop_text is not None:
             return guest.fiber.end(guest.stopped())
         try:
-            values[0] = run(guest, values[0], values[STRIDE], values[2 * STRIDE])
+            result = run(guest, values[0], values[STRIDE], values[2 * STRIDE])
+            if result < 0:
+                remark(guest, result, values[0], None)
+            values[0] = result
         except Refused as refused:
+            remark(guest, refused.errno, values[0], refused.cause)
             values[0] = refused.errno
         except BaseException as error:  # noqa: BLE001  (ends the guest; the poll raises it)
             return guest.fiber.end(error)
@@ -89,7 +131,7 @@ def _plain_3(runtime: Runtime, run: Callable[..., int]) -> Any:
 
 def _plain_any(runtime: Runtime, call: Hostcall) -> Any:
     """Any number of parameters, any mix of i32 and i64."""
-    run, width = call.run, native.RAW_SIZE
+    run, remark, width = call.run, _remark(call), native.RAW_SIZE
     kinds = [c_int64 if letter == "I" else c_int32 for letter in call.params]
     store_type = {"i": c_int32, "I": c_int64}.get(call.result)
 
@@ -102,8 +144,11 @@ def _plain_any(runtime: Runtime, call: Hostcall) -> Any:
         try:
             result = run(guest, *arguments)
             if store_type is not None:
+                if store_type is c_int32 and result < 0:
+                    remark(guest, result, arguments[0], None)
                 store_type.from_address(base).value = result
         except Refused as refused:
+            remark(guest, refused.errno, arguments[0] if arguments else None, refused.cause)
             c_int32.from_address(base).value = refused.errno
         except BaseException as error:  # noqa: BLE001  (ends the guest; the poll raises it)
             return guest.fiber.end(error)
@@ -116,7 +161,8 @@ _PLAIN: Final = {"": _plain_0, "i": _plain_1, "ii": _plain_2, "iii": _plain_3}
 
 
 def _suspending(runtime: Runtime, call: Hostcall) -> Any:
-    run = call.run
+    run, at_once = _remarking(call), call.at_once
+    remark = _remark(call)
     offsets = [i * native.VAL_SIZE + native.VAL_PAYLOAD for i in range(len(call.params))]
     wide = [kind == "I" for kind in call.params]
     readers = list(zip((c_int64 if is_wide else c_int32 for is_wide in wide), offsets, strict=True))
@@ -129,9 +175,42 @@ def _suspending(runtime: Runtime, call: Hostcall) -> Any:
             guest.fiber.refuse(guest.stopped(), trap_out, continuation)
             return
         arguments = tuple(kind.from_address(args + offset).value for kind, offset in readers)
+        if at_once is not None:
+            try:
+                result = at_once(guest, *arguments)
+                if result is not None and result < 0:
+                    remark(guest, result, arguments[0], None)
+            except Refused as refused:
+                result = refused.errno
+                remark(guest, result, arguments[0], refused.cause)
+            except BaseException as error:  # noqa: BLE001  (ends the guest; the poll raises it)
+                guest.fiber.refuse(error, trap_out, continuation)
+                return
+            if result is not None:
+                guest.fiber.answer(result, results, continuation)
+                return
         guest.fiber.suspend(run, arguments, results, continuation)
 
     return callback
+
+
+def _remarking(call: Hostcall) -> Callable[..., Awaitable[int | None]]:
+    if call.result != "i" or not call.remarked:
+        return call.run
+    run, remark = call.run, _remark(call)
+
+    async def noted(guest: Guest, *arguments: int) -> int:
+        first = arguments[0] if arguments else None
+        try:
+            result: int = await run(guest, *arguments)
+        except Refused as refused:
+            remark(guest, refused.errno, first, refused.cause)
+            return refused.errno
+        if result < 0:
+            remark(guest, result, first, None)
+        return result
+
+    return noted
 
 
 _VAL_TYPES: Final = {"i": ValType.i32, "I": ValType.i64}
@@ -156,7 +235,7 @@ class Linker:
         else:
             define = native.linker_define_plain
             if call.result == "i" and call.params in _PLAIN:
-                callback = native.PLAIN(_PLAIN[call.params](runtime, call.run))
+                callback = native.PLAIN(_PLAIN[call.params](runtime, call))
             else:
                 callback = native.PLAIN(_plain_any(runtime, call))
         self._callbacks.append(callback)

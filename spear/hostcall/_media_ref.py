@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 MAX_URI_BYTES: Final = 256
 _OUT_ONLY: Final = {"mime", "sha256", "size"}  # of a reference that came from the host: ignored when it comes back
-_NOT_THERE: Final = make_error(
-    ErrorCode.MEDIA_NOT_ALLOWED, "there is no such object, or this task may not read it"
-)
+_NOT_THERE: Final = make_error(ErrorCode.MEDIA_NOT_ALLOWED, "there is no such object, or this task may not read it")
 _NOT_FETCHED: Final = make_error(ErrorCode.MEDIA_NOT_ALLOWED, "this host does not fetch from there")
 _ERRNO: Final = {
     ErrorCode.MEDIA_NOT_FOUND: EACCES,

@@ -43,7 +43,8 @@ async def execute(
         with trio.CancelScope(deadline=trio.current_time() + limit) as scope:
             guest.deadline = begin + limit
             handle.attach(guest, scope)
-            outcome = await _attempt(guest, module, entry, handle, limit)
+            async with guest.requests.opened():
+                outcome = await _attempt(guest, module, entry, handle, limit)
         if scope.cancelled_caught:
             guest.interrupt(TIMEOUT)
             guest.stopped()

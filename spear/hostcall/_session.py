@@ -1,4 +1,4 @@
-"""A chat session and a chat response: the state behind their descriptors, and the caps on it. Nothing here waits."""
+"""A chat session: the state behind its descriptor, and the caps on it. Nothing here waits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 from spear.hostcall import _json
 from spear.hostcall._chat_port import ChatSnapshot
 from spear.hostcall._errno import EACCES, EINVAL, ENOMEM, Refused
-from spear.hostcall._fds import IN, Entry
+from spear.hostcall._fds import Entry
 from spear.hostcall._holdings import ITEM_BYTES, VALUE_BYTES, Holdings
 from spear.hostcall._limits import Limits
 from spear.hostcall._tool_schema import inspect_tool
@@ -173,32 +173,3 @@ def _message_cost(message: Mapping[str, Any], max_values: int) -> tuple[int, int
     if content is not None and not isinstance(content, str):
         rest["content"] = content
     return (size + len(_json.dump(rest)), _json.count_values(rest, max_values)) if rest else (size, 0)
-
-
-class ChatResponse(Entry):
-    """The body of one answer. It is readable as often as one likes until the descriptor is closed."""
-
-    kind = "ChatResponse"
-    __slots__ = ("_holdings", "_metrics", "body")
-
-    def __init__(self, holdings: Holdings) -> None:
-        super().__init__()
-        self._holdings = holdings
-        self.body: bytes | None = None
-        self._metrics: dict[str, int] = {}
-
-    def fill(self, body: bytes, metrics: dict[str, int]) -> None:
-        """Raises `Refused` (-12) if it is too much with all else that the guest has the host hold."""
-        if not self.closed:
-            self._holdings.take(len(body))
-            self.body, self._metrics = body, metrics
-
-    def ready(self) -> int:
-        return IN if self.body is not None else 0
-
-    def release(self) -> None:
-        self._holdings.take(-len(self.body or b""))
-        self.body, self._metrics = None, {}
-
-    def metrics(self) -> dict[str, Any]:
-        return dict(self._metrics)

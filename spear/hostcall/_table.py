@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from spear.hostcall import _basic, _chat, _epoll, _wasi_files, _wasi_poll, _wasi_process
+from spear.hostcall import _about, _basic, _chat, _epoll, _media, _wasi_files, _wasi_poll, _wasi_process
+from spear.hostcall._family import FAMILIES
+from spear.hostcall._family_calls import calls_of
 from spear.hostcall._memory import BadRange
 from spear.hostcall._unavailable import unavailable
 from spear.hostcall._wasi_errno import FAULT
@@ -25,6 +27,11 @@ SPEAR: Final = "spear"
 WASI: Final = "wasi_snapshot_preview1"
 
 
+_NO_FD: Final = frozenset(
+    {"log", "sleep_ms", "user_stream_open", "spear_capabilities", "spear_last_error", "media_create", "media_open"}
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Hostcall:
     module: str
@@ -32,6 +39,15 @@ class Hostcall:
     params: str
     result: str
     run: Callable[..., Any]
+    at_once: Callable[..., int | None] | None = None
+    """Of a suspending hostcall: its result where it need not wait this time, else None. It does not wait itself."""
+    remarked: bool = True
+    """A negative result is kept for `spear_last_error`."""
+
+    @property
+    def has_fd(self) -> bool:
+        """Its first argument is a descriptor."""
+        return bool(self.params) and self.name not in _NO_FD
 
     @property
     def suspends(self) -> bool:
@@ -85,6 +101,24 @@ _CHAT: Final = (
     _spear("cchat_send", "ii", "i", _chat.send),
     _spear("cchat_recv", "iii", "i", _chat.recv),
     _spear("cchat_close", "i", "i", _chat.close),
+)
+
+_ABOUT: Final = (
+    _spear("spear_abi_version", "", "i", _about.abi_version),
+    Hostcall(SPEAR, "spear_last_error", "ii", "i", _about.last_error, remarked=False),
+)
+
+_FAMILIES: Final = tuple(
+    _spear(name, params, "i", run) for family in FAMILIES for name, params, run in calls_of(family)
+)
+
+_MEDIA: Final = (
+    _spear("media_create", "ii", "i", _media.create),
+    _spear("media_write", "iii", "i", _media.write),
+    _spear("media_commit", "iii", "i", _media.commit),
+    _spear("media_open", "ii", "i", _media.open_object),
+    _spear("media_read", "iii", "i", _media.read),
+    _spear("media_close", "i", "i", _chat.close),
 )
 
 _EPOLL: Final = (
@@ -165,4 +199,4 @@ _WASI_PROCESS: Final = (
     _wasi("sched_yield", "", _wasi_process.sched_yield),
 )
 
-TABLE: Final = _BASIC + _CHAT + _EPOLL + _SWITCHED_OFF + _WASI_FILES + _WASI_PROCESS
+TABLE: Final = _BASIC + _CHAT + _ABOUT + _FAMILIES + _MEDIA + _EPOLL + _SWITCHED_OFF + _WASI_FILES + _WASI_PROCESS

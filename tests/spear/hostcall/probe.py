@@ -178,9 +178,10 @@ async def probe_in(engine: GuestEngine, chat: Any, wasm: bytes) -> AsyncIterator
         chat or Scripted(success()),
     )
     try:
-        instance = await guest.fiber.instantiate(loaded.prepared)
-        guest.attach(instance, loaded.table_name)
-        yield Probe(guest, instance, {call.name: call.result for call in TABLE})
+        async with guest.requests.opened():
+            instance = await guest.fiber.instantiate(loaded.prepared)
+            guest.attach(instance, loaded.table_name)
+            yield Probe(guest, instance, {call.name: call.result for call in TABLE})
     finally:
         guest.close()
         engine._ticker.leave()
