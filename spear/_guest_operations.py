@@ -38,6 +38,7 @@ from .normalize import (
 )
 
 if TYPE_CHECKING:
+    from ._runtime import Runtime
     from .config import TaskConfig
     from .hostcall import FamilyEvent, FamilyName, FamilyReply, FamilySnapshot, MediaPort
 
@@ -46,7 +47,7 @@ Stream = Callable[[RequestEnvelope], AbstractAsyncContextManager[AsyncIterator[S
 
 
 class GuestOperations:
-    """The operation port of one execution. Whatever goes wrong is an error reply; only a cancellation passes through."""
+    """The operation port of one execution. Whatever goes wrong is an error reply; only a cancellation passes."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class GuestOperations:
         self._store = store
         self._execution_id = execution_id
         # What was written for a request is stored once, however often it is sent. As many as there are asr requests.
-        self._stored: dict[tuple[int, int, str, int | None], StoredMedia] = {}
+        self._stored: dict[tuple[int, int, str, int], StoredMedia] = {}
 
     def allows(self, family: FamilyName) -> bool:
         ops = self._task.allow_operations
@@ -107,7 +108,7 @@ class GuestOperations:
         if not snapshot.audio:
             ref: MediaRef = snapshot.params["audio"]
             return ref
-        sound, rate = snapshot.params.get("format", "wav"), snapshot.params.get("sample_rate_hz")
+        sound, rate = snapshot.params.get("format", "wav"), snapshot.params.get("sample_rate_hz", 0)
         size = sum(map(len, snapshot.audio))
         key = (snapshot.fd, size, sound, rate)
         stored = self._stored.get(key)
@@ -176,4 +177,18 @@ def _failed(error: CanonicalError, backend: BackendInfo | None = None, usage: Us
         tokens=(used.input_tokens or 0, used.output_tokens or 0),
         cost=used.cost or 0.0,
         estimated=used.estimated,
+    )
+
+
+def guest_operations(runtime: Runtime, task: TaskConfig, execution_id: str) -> GuestOperations:
+    from .hostcall import NoMediaPort
+
+    return GuestOperations(
+        runtime.invoke,
+        runtime.stream,
+        task,
+        families=runtime.config.guests.families,
+        media=NoMediaPort(),
+        store=runtime.media,
+        execution_id=execution_id,
     )

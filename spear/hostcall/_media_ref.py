@@ -41,19 +41,24 @@ def parse_media_ref(value: Any) -> MediaRef:
     """Raises `Refused` (-22) for another shape, or for what is no standard base64."""
     if not isinstance(value, dict):
         raise Refused(EINVAL)
-    keys = set(value)
     try:
-        match value.get("kind"):
-            case "sms_file" if keys - _OUT_ONLY == {"kind", "uri"}:
-                return StoredMedia(uri=value["uri"])
-            case "inline_base64" if keys == {"kind", "mime", "data"}:
-                return InlineMedia(mime=value["mime"], data=value["data"])
-            case "http_url" if keys == {"kind", "mime", "url"} and isinstance(value["mime"], str):
-                return UrlMedia(url=value["url"], mime=value["mime"])
-            case _:
-                raise Refused(EINVAL)
+        found = _made(value)
     except ValidationError:
-        raise Refused(EINVAL) from None
+        found = None
+    if found is None:
+        raise Refused(EINVAL)
+    return found
+
+
+def _made(value: dict[str, Any]) -> MediaRef | None:
+    kind, keys = value.get("kind"), set(value)
+    if kind == "sms_file" and keys - _OUT_ONLY == {"kind", "uri"}:
+        return StoredMedia(uri=value["uri"])
+    if kind == "inline_base64" and keys == {"kind", "mime", "data"}:
+        return InlineMedia(mime=value["mime"], data=value["data"])
+    if kind == "http_url" and keys == {"kind", "mime", "url"} and value["mime"] is not None:
+        return UrlMedia(url=value["url"], mime=value["mime"])
+    return None
 
 
 def admit_media_ref(guest: Guest, ref: MediaRef) -> MediaRef:
