@@ -14,7 +14,7 @@ from typing import Any
 import wasmtime
 from hypothesis import HealthCheck, settings
 
-from spear.hostcall import ChatReply, ChatSnapshot, GuestEngine, GuestTask, Limits
+from spear.hostcall import ChatReply, ChatSnapshot, GuestEngine, GuestTask, Limits, NoOperations, OperationPort
 from spear.hostcall import _binding as native
 from spear.hostcall._capture import Capture
 from spear.hostcall._guest import Guest
@@ -154,17 +154,24 @@ class Probe:
 
 @asynccontextmanager
 async def open_probe(
-    chat: Any = None, *, limits: Limits | None = None, wasm: bytes | None = None, **module: Any
+    chat: Any = None,
+    *,
+    limits: Limits | None = None,
+    wasm: bytes | None = None,
+    operations: OperationPort | None = None,
+    **module: Any,
 ) -> AsyncIterator[Probe]:
     async with (
         GuestEngine(cache_directory=None, limits=limits) as engine,
-        probe_in(engine, chat, wasm or thunk_module(**module)) as probe,
+        probe_in(engine, chat, wasm or thunk_module(**module), operations) as probe,
     ):
         yield probe
 
 
 @asynccontextmanager
-async def probe_in(engine: GuestEngine, chat: Any, wasm: bytes) -> AsyncIterator[Probe]:
+async def probe_in(
+    engine: GuestEngine, chat: Any, wasm: bytes, operations: OperationPort | None = None
+) -> AsyncIterator[Probe]:
     loaded = await engine.load(wasm)
     engine._ticker.enter()
     limits = engine.limits
@@ -176,6 +183,7 @@ async def probe_in(engine: GuestEngine, chat: Any, wasm: bytes) -> AsyncIterator
         Capture(limits.stdio_bytes),
         Capture(limits.stdio_bytes),
         chat or Scripted(success()),
+        operations or NoOperations(),
     )
     try:
         async with guest.requests.opened():
