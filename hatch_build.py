@@ -18,8 +18,9 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 OPTION = "SPEAR_BACKENDS"
 FOLDER = "spear/backends"
-ONLY_FOR = {"openai": frozenset({"httpcore2", "httpx"})}
-"""The dependencies of the project that one backend alone needs."""
+HTTP = frozenset({"anthropic", "json_http", "ollama", "openai"})
+ONLY_FOR = {"httpcore2": HTTP, "httpx": HTTP}
+"""Of the dependencies of the project, those that only some backends need."""
 
 
 class ChosenModules(BuildHookInterface):
@@ -39,22 +40,27 @@ class ChosenDependencies(MetadataHookInterface):
     PLUGIN_NAME = "custom"
 
     def update(self, metadata: dict[str, Any]) -> None:
-        unneeded = {project for name in left_out(self.root) for project in ONLY_FOR.get(name, ())}
+        missing = left_out(self.root)
+        unneeded = {project for project, backends in ONLY_FOR.items() if missing and not chosen() & backends}
         metadata["dependencies"] = [one for one in metadata["dependencies"] if project_of(one) not in unneeded]
 
 
 def left_out(root: str) -> set[str]:
     """The backends that were not chosen; none where there was no choice."""
-    chosen = set(os.environ.get(OPTION, "").replace(",", " ").split())
-    if not chosen:
+    wanted = chosen()
+    if not wanted:
         return set()
     folder = Path(root, FOLDER)
     there = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
     there = {name for name in there if not name.startswith("_")}
-    unknown = sorted(chosen - there)
+    unknown = sorted(wanted - there)
     if unknown:
         raise ValueError(f"{OPTION}: there is no backend {unknown[0]!r}; there are {', '.join(sorted(there))}")
-    return there - chosen
+    return there - wanted
+
+
+def chosen() -> set[str]:
+    return set(os.environ.get(OPTION, "").replace(",", " ").split())
 
 
 def project_of(requirement: str) -> str:

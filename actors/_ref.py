@@ -168,7 +168,7 @@ class Stream(Generic[R]):
         self._ask: StreamAsk | None = None
         self._iterating = False
 
-    async def __aenter__(self) -> AsyncIterator[R]:
+    async def __aenter__(self) -> Stream[R]:
         if self._ask is not None:
             raise RuntimeError("a stream can be entered once; call ref.stream() again")
         self._ask = await self._ref._open_stream(self._msg, self._buffer, self._wait)
@@ -184,6 +184,17 @@ class Stream(Generic[R]):
 
     def __aiter__(self) -> AsyncIterator[R]:
         return self
+
+    def next_nowait(self) -> R:
+        """The next item, if it is there already; raises trio.WouldBlock where `anext` has to wait, or to tell of the
+        end. For a consumer that takes several at a time. No checkpoint: with `buffer` items the next one waits."""
+        ask = self._ask
+        if ask is None or self._iterating:
+            raise trio.WouldBlock
+        try:
+            return cast("R", ask.items.receive_nowait())
+        except (trio.EndOfChannel, trio.ClosedResourceError):
+            raise trio.WouldBlock from None
 
     async def __anext__(self) -> R:
         ask = self._ask

@@ -101,6 +101,14 @@ class StreamAsk:
             # the consumer left, so this turn is cancelled: let a producer that is not shielded see just that
             await trio.lowlevel.checkpoint()
 
+    def send_nowait(self, item: object) -> bool:
+        """False for one who has left, too: `send` then has the checkpoint where its cancellation is seen."""
+        try:
+            self._items.send_nowait(item)
+        except (trio.WouldBlock, trio.BrokenResourceError):
+            return False
+        return True
+
     def give_up(self) -> None:
         """The consumer leaves: cancel the turn, or keep it from starting."""
         self.given_up = True

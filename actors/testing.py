@@ -128,7 +128,7 @@ class _FakeStream(Stream[R]):
         self._msg = msg
         self._items: AsyncIterator[R] | None = None
 
-    async def __aenter__(self) -> AsyncIterator[R]:
+    async def __aenter__(self) -> Stream[R]:
         await trio.lowlevel.checkpoint()
         result = self._handler(self._msg)
         if inspect.isawaitable(result):
@@ -137,7 +137,15 @@ class _FakeStream(Stream[R]):
             self._items = aiter(cast("AsyncIterable[R]", result))
         else:
             self._items = _iterate(cast("Iterable[R]", result))
-        return self._items
+        return self
+
+    def next_nowait(self) -> R:
+        raise trio.WouldBlock
+
+    async def __anext__(self) -> R:
+        if self._items is None:
+            raise RuntimeError("iterate inside the block: async with ref.stream(...) as items")
+        return await anext(self._items)
 
     async def __aexit__(self, *_: object) -> None:
         if self._items is not None and hasattr(self._items, "aclose"):

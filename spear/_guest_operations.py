@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ._guest_chat import allowed_for
+from ._guest_media import GuestMedia
 from .ir import (
     BackendInfo,
     CanonicalError,
@@ -181,14 +182,12 @@ def _failed(error: CanonicalError, backend: BackendInfo | None = None, usage: Us
 
 
 def guest_operations(runtime: Runtime, task: TaskConfig, execution_id: str) -> GuestOperations:
-    from .hostcall import NoMediaPort
-
     return GuestOperations(
         runtime.invoke,
         runtime.stream,
         task,
         families=runtime.config.guests.families,
-        media=NoMediaPort(),
+        media=GuestMedia(runtime.media, task.id),
         store=runtime.media,
         execution_id=execution_id,
     )

@@ -13,7 +13,10 @@ from typing import Any, Final, Literal, TypeVar
 import trio
 
 from .ir import (
+    ChatRequest,
+    ContentPart,
     EmbeddingsResult,
+    ImagePart,
     ImageResult,
     InlineMedia,
     MediaRef,
@@ -24,12 +27,13 @@ from .ir import (
     SpeechSegment,
     SpeechToTextResult,
     StoredMedia,
+    TextPart,
     TextToSpeechResult,
     UrlMedia,
     invalid_request,
 )
 from .media import MediaAccess
-from .normalize import media_type, reference, request_from_params
+from .normalize import media_type, reference, request_from_params, with_requirements
 
 Media = bytes | Path | str | MediaRef
 """Bytes, the path of a file, or a reference that is passed on."""
@@ -74,7 +78,7 @@ class ImageReply:
 
     async def load(self) -> list[bytes]:
         """The bytes of each image, from the store. Raises `CallerError` where one is not there any more."""
-        return [(await self.media.load(image, task_id=None)).data for image in self.images]
+        return [await bytes_of(image, self.media) for image in self.images]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ class SpeakReply:
 
     async def load(self) -> bytes:
         """The recording, from the store. Raises `CallerError` where it is not there any more."""
-        return (await self.media.load(self.audio, task_id=None)).data
+        return await bytes_of(self.audio, self.media)
 
 
 def embed_request(inputs: str | Sequence[str], model: str, params: Mapping[str, object]) -> RequestEnvelope:
@@ -150,6 +154,18 @@ async def with_references(message: object, media: MediaAccess) -> object:
     return {**message, "content": parts}
 
 
+async def with_pictures(request: RequestEnvelope, pictures: Sequence[Path], media: MediaAccess) -> RequestEnvelope:
+    """The chat `request` with `pictures` behind the text of its last message."""
+    chat = request.payload
+    assert isinstance(chat, ChatRequest)
+    last = chat.messages[-1]
+    parts: list[ContentPart] = [TextPart(text=last.text())]
+    parts += [ImagePart(media=await media_of(path, str(path), "image", media)) for path in pictures]
+    last = last.model_copy(update={"content": None, "content_parts": tuple(parts)})
+    chat = chat.model_copy(update={"messages": (*chat.messages[:-1], last)})
+    return with_requirements(request.model_copy(update={"payload": chat}))
+
+
 async def _part(part: object, field: str, media: MediaAccess) -> object:
     if not isinstance(part, Mapping) or isinstance(part.get("media"), Mapping | None):
         return part
@@ -174,6 +190,13 @@ async def media_of(given: object, field: str, family: Literal["image", "audio"],
     if not isinstance(given, bytes):
         raise invalid_request(field, f"must be bytes, a path or a reference, not {type(given).__name__}")
     return await reference(given, media_type(given, field, family, name=name), media, task_id=None)
+
+
+async def bytes_of(ref: MediaRef, media: MediaAccess) -> bytes:
+    """Raises `CallerError` where they cannot be had."""
+    if isinstance(ref, InlineMedia):
+        return ref.decode()
+    return (await media.load(ref, task_id=None)).data
 
 
 async def _read(path: Path, field: str) -> bytes:

@@ -31,6 +31,7 @@ from actors import (
 from ._extras import need
 from ._guest_chat import GuestChat
 from ._guest_operations import guest_operations
+from ._media import keep_media, open_media
 from ._mirrors import MirrorsNode, check_records_file
 from ._operations import (
     EmbedReply,
@@ -65,7 +66,7 @@ from .ir import (
     ToolCall,
     make_error,
 )
-from .media import NO_MEDIA, MediaAccess
+from .media import MediaStore
 from .normalize import request_from_openai, with_requirements, with_stored_media
 from .router import (
     Decisions,
@@ -126,14 +127,13 @@ class Runtime:
     ) -> None:
         self.counters = counters
         """Requests, attempts, tokens and the turns of actors, counted; `.snapshot()`, or `.prometheus()` as text."""
-        self.media: MediaAccess = NO_MEDIA
-        """Where bytes that requests and answers refer to are kept."""
         self._count = RequestCounters(counters)
         self._desk = desk
         self._supervisor = supervisor
         self._observer = observer
         self._spans = _spans(desk.generation.config)
         self._reloader = reloader
+        self._media: MediaStore
         self._router: Ref[RouterMessage]
         self._executions: Executions | None = None
         self._opening = trio.Lock()
@@ -142,6 +142,12 @@ class Runtime:
     def config(self) -> Config:
         """The configuration that holds now."""
         return self._desk.generation.config
+
+    @property
+    def media(self) -> MediaStore:
+        """The objects behind `smsfile://` references: `save`, `load`, `write`, `read`, and for the host `grant` and
+        `delete_task`."""
+        return self._media
 
     async def reload(self, config: Config | Path | str | Mapping[str, Any] | None = None) -> ReloadReport:
         """Go on with another configuration: by default what this runtime was opened from, read again, keys included.
@@ -485,11 +491,14 @@ async def open_runtime(
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
         async with (
             _flushed(desk.decisions),
+            open_media(loaded.media) as media,
             open_supervisor(
                 name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
             ) as supervisor,
         ):
             runtime = Runtime(desk, supervisor, counters, observer, reloader)
+            runtime._media = desk.media = media
+            await keep_media(media, supervisor)
             reloader.start_writer = partial(_start_writer, desk, supervisor, [])
             if loaded.decisions.path is not None:  # before the router, so that it outlives that
                 await reloader.start_writer()

@@ -23,7 +23,7 @@ from pydantic import JsonValue
 from actors import Instrument, Node
 
 from . import _runtime
-from ._operations import EmbedReply, ImageReply, Media, SpeakReply, TranscribeReply
+from ._operations import EmbedReply, ImageReply, Media, SpeakReply, TranscribeReply, bytes_of
 from ._reload import ReloadReport
 from .backends import Kind
 from .config import Config
@@ -98,11 +98,7 @@ class BlockingRuntime:
 
     def load(self, media: MediaRef) -> bytes:
         """The bytes of a reference, from the media store. Raises `CallerError` where it is not there any more."""
-
-        async def load() -> bytes:
-            return (await self._runtime.media.load(media, task_id=None)).data
-
-        return self._call(load)
+        return self._call(lambda: bytes_of(media, self._runtime.media))
 
     def reload(self, config: Config | Path | str | Mapping[str, Any] | None = None) -> ReloadReport:
         """As `Runtime.reload`; waits for its end."""

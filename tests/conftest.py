@@ -8,12 +8,15 @@ from typing import TypeVar
 
 import pytest
 
+from tests.servers.dialect_server import _dialect_server_process, dialect_server
 from tests.servers.fault_server import _server_pool, fault_server, fault_servers
 from tests.servers.redis_server import redis_server
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
-__all__ = ["_server_pool", "fault_server", "fault_servers", "redis_server"]
+__all__ = [
+    "_dialect_server_process", "_server_pool", "dialect_server", "fault_server", "fault_servers", "redis_server",
+]  # fmt: skip
 
 
 def _refuse_skip(report: Report) -> Report:

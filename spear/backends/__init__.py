@@ -5,11 +5,17 @@
     _actor       the actor around one configured instance
     _resolve     references to bytes, just before they are sent
     _whole       a whole answer, told as a stream
+    _several     requests that are larger than their backend takes at once
+    _split       how embeddings are cut and joined; _split_speech, speech and audio; _wav, WAV files
     stub         kind `stub`
     _http        what the kinds that call over HTTP share
     openai       kind `openai_chat_completion`, alias `openai_chat`
+    _local       what the kinds that compute on this machine share
+    hashed_ngrams  kind `hashed_ngrams`
+    prompt_card  kind `prompt_card`
+    espeak       kind `espeak`
 
-The last three are imported by `find_kind` only.
+Kinds, and what they share, are imported by `find_kind` only.
 """
 
 from ._actor import BackendActor as BackendActor

@@ -10,7 +10,7 @@ adapter's frames or with those before it: among their local variables may be a k
 from __future__ import annotations
 
 import traceback
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,13 +19,15 @@ from uuid import uuid4
 
 from actors import Actor, Context, Request, Sink, Spec, StreamRequest
 from spear.config import InstanceConfig
-from spear.ir import ErrorCode, InternalError, RequestEnvelope, ResultPayload, SpearError, Usage, make_error
+from spear.ir import ErrorCode, InternalError, Limits, RequestEnvelope, ResultPayload, SpearError, Usage, make_error
 from spear.secrets import Redactor
 from spear.telemetry import get_logger
 
 from ._protocol import Adapter, Answer, Call, Finished, Host, Kind, StreamItem
+from ._several import cut_for, invoke_all, splits, stream_all
 
 _log = get_logger("spear.backends")
+_NO_LIMITS: Final = Limits()
 _PAYLOADS: Final = get_args(get_args(ResultPayload)[0])
 
 
@@ -52,10 +54,11 @@ BackendMessage = Invoke | OpenStream
 class BackendActor(Actor[BackendMessage]):
     rejects = (SpearError,)
 
-    def __init__(self, kind: Kind, instance: InstanceConfig, host: Host) -> None:
+    def __init__(self, kind: Kind, instance: InstanceConfig, host: Host, limits: Limits = _NO_LIMITS) -> None:
         self._kind = kind
         self._instance = instance
         self._host = host
+        self._limits = limits if splits(limits) else None
         self._adapter: Adapter | None = None
         self._inflight = 0
         self._answered = 0
@@ -67,10 +70,9 @@ class BackendActor(Actor[BackendMessage]):
             yield
 
     async def handle(self, msg: BackendMessage, ctx: Context[BackendMessage]) -> Answer:
-        assert self._adapter is not None  # lifespan is entered before the first turn
         self._inflight += 1
         try:
-            answer = _checked(await self._adapter.invoke(msg.request, msg.call), "invoke() gave")
+            answer = _checked(await self._answer(msg), "invoke() gave")
             self._answered += 1
             return answer
         except BaseException as error:  # noqa: BLE001 - goes on below, where no frame of the adapter is added
@@ -83,14 +85,9 @@ class BackendActor(Actor[BackendMessage]):
             del failed  # it holds this frame
 
     async def handle_stream(self, msg: BackendMessage, out: Sink[StreamItem], ctx: Context[BackendMessage]) -> None:
-        assert self._adapter is not None
         self._inflight += 1
         try:
-            async with self._adapter.stream(msg.request, msg.call) as items:
-                async for item in items:
-                    if isinstance(item, Finished):
-                        _checked(item.answer, "Finished has")
-                    await out.send(item)
+            await self._answer_stream(msg, out)
             self._answered += 1
             return
         except BaseException as error:  # noqa: BLE001 - as above
@@ -101,6 +98,24 @@ class BackendActor(Actor[BackendMessage]):
             raise failed
         finally:
             del failed
+
+    async def _answer(self, msg: BackendMessage) -> Answer:
+        assert self._adapter is not None  # lifespan is entered before the first turn
+        if self._limits is not None:
+            cut = await cut_for(msg.request, self._limits, self._host.media)
+            if cut is not None:
+                return await invoke_all(self._adapter, msg.request, cut, msg.call)
+        return await self._adapter.invoke(msg.request, msg.call)
+
+    async def _answer_stream(self, msg: BackendMessage, out: Sink[StreamItem]) -> None:
+        assert self._adapter is not None
+        if self._limits is not None:
+            cut = await cut_for(msg.request, self._limits, self._host.media)
+            if cut is not None:
+                await stream_all(self._adapter, cut, msg.call, out.send)
+                return
+        async with self._adapter.stream(msg.request, msg.call) as items:
+            await _pass_on(items, out)
 
     def observe(self) -> Mapping[str, object]:
         return {
@@ -134,6 +149,14 @@ class BackendActor(Actor[BackendMessage]):
         return InternalError(make_error(ErrorCode.INTERNAL, message, incident=incident))
 
 
+async def _pass_on(items: AsyncIterator[StreamItem], out: Sink[StreamItem]) -> None:
+    async for item in items:
+        if isinstance(item, Finished):
+            _checked(item.answer, "Finished has")
+        if not out.send_nowait(item):
+            await out.send(item)
+
+
 def _checked(answer: object, said: str) -> Answer:
     """The kind may be anybody's, and unchecked; from here on all of this is relied upon."""
     if not isinstance(answer, Answer):
@@ -164,13 +187,21 @@ def _bare(error: BaseException) -> BaseException:
 
 
 def backend_spec(
-    kind: Kind, instance: InstanceConfig, host: Host, *, max_inflight: int, max_queue: int, drain: float = 0.0
+    kind: Kind,
+    instance: InstanceConfig,
+    host: Host,
+    *,
+    max_inflight: int,
+    max_queue: int,
+    limits: Limits = _NO_LIMITS,
+    drain: float = 0.0,
 ) -> Spec[BackendMessage]:
     """How a supervisor starts this instance: `max_inflight` turns at once, `max_queue` (0 = none) waiting. `drain` is
-    how many seconds an orderly stop leaves to what is queued."""
+    how many seconds an orderly stop leaves to what is queued. What is larger than `limits` allow in one call is sent in
+    several."""
     return Spec(
         name=instance.name,
-        factory=partial(BackendActor, kind, instance, host),
+        factory=partial(BackendActor, kind, instance, host, limits),
         mailbox=max_queue,
         concurrency=max_inflight,
         drain=drain,

@@ -6,6 +6,11 @@
     _output     what people see: tables, the progress line, errors
     _run        spear run
     _chat       spear chat
+    _asking     what the four commands below share
+    _embed      spear embed
+    _image      spear image
+    _say        spear say
+    _transcribe spear transcribe
     _inspect    spear backends, capabilities, explain, schema
     _config     spear config check, init
     _guest      spear guest build

@@ -32,6 +32,14 @@ from ._signals import run_command
 @click.option("--model", "-m", default="", help="The model or model class to ask (default: the host's choice).")
 @click.option("--backend", "-b", help="Ask exactly this backend.")
 @click.option("--system", "-s", help="A system message before the prompt.")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="A picture beside the prompt; may be repeated.",
+)
 @click.option("--max-tokens", type=click.IntRange(min=1), help="At most so many tokens in the answer.")
 @click.option("--stream", is_flag=True, help="Print the answer as it comes; with --json, one event a line.")
 @click.option("--timeout", type=Seconds(min=0.001), metavar="S", help="Seconds until the request is given up.")
@@ -43,6 +51,7 @@ def chat(
     model: str,
     backend: str | None,
     system: str | None,
+    images: tuple[Path, ...],
     max_tokens: int | None,
     stream: bool,
     timeout: float | None,
@@ -66,6 +75,7 @@ def chat(
 
     async def main() -> int:
         from spear import open_runtime
+        from spear._operations import with_pictures
         from spear.normalize import request_from_openai
 
         request = request_from_openai(
@@ -75,6 +85,8 @@ def chat(
             meta=Meta(source="cli"),
         )
         async with open_runtime(choose_config(config_path, quiet=as_json)) as runtime:
+            if images:
+                request = await with_pictures(request, images, runtime.media)
             if stream:
                 return await _stream(runtime, request, as_json, verbose)
             async with progress("waiting for the answer"):

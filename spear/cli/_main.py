@@ -12,6 +12,10 @@ from spear._about import DISTRIBUTION, __version__
 _COMMANDS: Final = {
     "run": "spear.cli._run:run",
     "chat": "spear.cli._chat:chat",
+    "embed": "spear.cli._embed:embed",
+    "image": "spear.cli._image:image",
+    "say": "spear.cli._say:say",
+    "transcribe": "spear.cli._transcribe:transcribe",
     "backends": "spear.cli._inspect:backends",
     "capabilities": "spear.cli._inspect:capabilities",
     "explain": "spear.cli._inspect:explain",
@@ -26,6 +30,10 @@ _COMMANDS: Final = {
 _HELP: Final = {
     "run": "Run a WebAssembly guest.",
     "chat": "Ask a model and print the answer.",
+    "embed": "Turn texts into vectors.",
+    "image": "Draw a picture.",
+    "say": "Say a text into a file.",
+    "transcribe": "Print what is said in a recording.",
     "backends": "Show the configured backends and why one is not usable.",
     "capabilities": "Show what can be asked for.",
     "explain": "Show how a request would be routed, without sending it.",

@@ -10,6 +10,7 @@ _credentials      reading keys from variables and files
 _budgets          the tables of budgets
 _hedge            the hedge of a route
 _redis            where limits are shared
+_media            the media store
 _references       names used twice, names that nothing has
 _filters          external filters
 _later            settings that this version does not have
@@ -40,6 +41,7 @@ from ._model import InstanceConfig as InstanceConfig
 from ._model import KeyLimits as KeyLimits
 from ._model import KeysConfig as KeysConfig
 from ._model import LogConfig as LogConfig
+from ._model import MediaConfig as MediaConfig
 from ._model import Mirror as Mirror
 from ._model import MirrorLimits as MirrorLimits
 from ._model import OnExhausted as OnExhausted

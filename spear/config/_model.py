@@ -92,11 +92,26 @@ class Probe(Section):
     timeout: Seconds = 5.0
 
 
-class Price(Section):
-    """Per million tokens, in the host's currency."""
+_Amount = Annotated[float, Field(ge=0, le=1e12)]
 
-    input: Annotated[float, Field(ge=0, le=1e12)] = 0.0
-    output: Annotated[float, Field(ge=0, le=1e12)] = 0.0
+
+class Price(Section):
+    """In the host's currency: per million tokens or characters, per image, per minute of audio that is heard."""
+
+    input: _Amount = 0.0
+    output: _Amount = 0.0
+    characters: _Amount = 0.0
+    image: _Amount = 0.0
+    audio_minute: _Amount = 0.0
+
+    @property
+    def beside_tokens(self) -> bool:
+        """Whether anything but tokens has a price."""
+        return bool(self.characters or self.image or self.audio_minute)
+
+    def of_others(self, characters: float, images: float, audio_seconds: float) -> float:
+        """What that costs beside its tokens."""
+        return characters * self.characters / 1e6 + images * self.image + audio_seconds * self.audio_minute / 60
 
 
 class InstanceConfig(Section):
@@ -360,6 +375,22 @@ class GuestLimits(Section):
     """Of the hostcalls beyond chat, those that guests may use; the others say that they are switched off."""
 
 
+class MediaConfig(Section):
+    """The media store: where objects are kept, how long, how much, and what may be fetched into it."""
+
+    path: Path | None = None
+    """A folder that outlives the process; None = a private one that goes with the runtime."""
+    max_object_bytes: Annotated[int, Field(ge=1, le=1_073_741_824)] = 67_108_864
+    max_task_bytes: Annotated[int, Field(ge=1)] = 536_870_912
+    max_task_objects: Annotated[int, Field(ge=1, le=65_536)] = 1024
+    max_bytes: Annotated[int, Field(ge=1)] = 4_294_967_296
+    """Of all objects."""
+    max_objects: Annotated[int, Field(ge=1, le=1_000_000)] = 65_536
+    max_inline_bytes: Annotated[int, Field(ge=0, le=1_048_576)] = 65_536
+    """Larger inline data of a guest is stored."""
+    expire_s: Seconds = 86_400.0
+
+
 class TaskConfig(Section):
     """Who runs: the rights of the guests that run under this id. None = everything the host has."""
 
@@ -437,6 +468,7 @@ class Config(Section):
     mirrors: MirrorLimits = MirrorLimits()
     decisions: DecisionsConfig = DecisionsConfig()
     guests: GuestLimits = GuestLimits()
+    media: MediaConfig = MediaConfig()
     log: LogConfig = LogConfig()
     warnings: tuple[str, ...] = ()
     origin: Origin = Origin()

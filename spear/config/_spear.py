@@ -13,6 +13,7 @@ from ._budgets import check_budgets, read_budget
 from ._credentials import UnusableCredential, from_environment, from_file, is_variable_name
 from ._filters import filter_of
 from ._hedge import check_continuation, check_hedges, hedge_of
+from ._media import read_media
 from ._model import (
     Config,
     Credential,
@@ -89,6 +90,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         "mirrors": _mirrors(report, top, document),
         "decisions": _decisions(report, top, document),
         "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
+        "media": read_media(report, top, document.folder),
         "log": _limits(report, LogConfig, top, "log"),
         "credentials": [
             _credential(report, *each, document, environ, used) for each in _items(report, top, "credentials")

@@ -110,6 +110,13 @@ class Growing:
         self._is_audio = is_audio
         self._values: dict[str, JsonValue | Text | Growing] = {}
 
+    def has(self, key: str, value: JsonValue) -> bool:
+        """Whether merging `value` would change nothing. Not for what grows."""
+        if value is None:
+            return key in self._values
+        old = self._values.get(key)
+        return old == value and type(old) is type(value)
+
     def merge(self, key: str, new: JsonValue) -> None:
         if key not in self._values:
             self._budget.take(_ENTRY + len(key))

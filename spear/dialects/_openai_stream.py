@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from pydantic import JsonValue
 
@@ -21,12 +22,17 @@ from spear.ir import (
     Usage,
     UsageEvent,
     make_error,
+    trusted,
 )
 
 from ._openai_assembly import MAX_CHARACTERS, Budget, Choice, Growing, broken
 from ._openai_body import result_from_body
 from ._openai_message import Wire
 from ._provider_text import one_line, provider_error_text
+
+_SIMPLE: Final = frozenset({str, int, type(None)})
+_content_delta = trusted(ContentDelta)
+_reasoning_delta = trusted(ReasoningDelta)
 
 
 class ChatStreamDecoder:
@@ -103,13 +109,14 @@ class ChatStreamDecoder:
         return result_from_body(body)
 
     def _take_beside(self, chunk: Wire) -> None:
+        beside = self._beside
         for key, value in chunk.items():
             if key == "usage":
                 self._has_usage = True
                 if value is not None:
                     self._usage = value
-            elif key != "choices":
-                self._beside.merge(key, value)
+            elif key != "choices" and not (type(value) in _SIMPLE and beside.has(key, value)):
+                beside.merge(key, value)
 
     def _take_choice(self, position: int, wire: JsonValue, events: list[StreamEvent]) -> None:
         if not isinstance(wire, dict):
@@ -122,7 +129,9 @@ class ChatStreamDecoder:
         for key, value in wire.items():
             if key == "finish_reason" and isinstance(value, str) and value:
                 choice.finished = True
-            elif key in {"index", "delta"} or (key == "finish_reason" and choice.finished):
+            elif key in {"index", "delta"} or (value is None and choice.beside.has(key, None)):
+                continue
+            elif key == "finish_reason" and choice.finished:
                 continue  # an empty reason after the real one is what some servers send
             choice.beside.merge(key, value)
         delta = wire.get("delta")
@@ -141,10 +150,10 @@ class ChatStreamDecoder:
                 continue
             choice.message.merge(key, value)
             if key == "content" and (text := _spoken(value)):
-                events.append(ContentDelta(choice=choice.index, delta=text))
+                events.append(_content_delta(choice=choice.index, delta=text))
             elif key in {"reasoning_content", "reasoning"} and isinstance(value, str) and value:
                 if not told_reasoning:  # some servers send the same text under both names
-                    events.append(ReasoningDelta(choice=choice.index, delta=value))
+                    events.append(_reasoning_delta(choice=choice.index, delta=value))
                 told_reasoning = True
             elif key == "audio" and isinstance(value, dict) and isinstance(data := value.get("data"), str) and data:
                 events.append(AudioDelta(choice=choice.index, audio=data, format=self._audio_format))

@@ -20,6 +20,7 @@ Map, from the outside in:
     _media_ref     references to media as guests write them             _media_port    MediaPort
     _operation_port  OperationPort: what the runtime gives for them
     _tool_loop     automatic tool calls; _tool_plan its pure part      _guest_tool   calling a tool in the guest
+    _mcp           tools of MCP servers
     _tool_schema   a tool's name and size                              _usage        counting tokens
     _holdings      what a guest has the host hold
     _chat_port     ChatPort: what the runtime gives                    _unavailable  families switched off

@@ -8,8 +8,9 @@ from spear.hostcall import _json
 from spear.hostcall._chat_port import ChatReply
 from spear.hostcall._chat_response import ChatResponse
 from spear.hostcall._errno import EBADF, EINVAL, EIO, ENOMEM, Refused
+from spear.hostcall._mcp import check_param, offer_tools
 from spear.hostcall._outbuf import put_out
-from spear.hostcall._session import ChatSession, Mcp
+from spear.hostcall._session import ChatSession
 from spear.hostcall._tool_loop import run_loop
 from spear.hostcall._usage import measure
 from spear.ir import ErrorCode, make_error
@@ -25,7 +26,7 @@ _UNUSABLE: Final = make_error(ErrorCode.BACKEND_ERROR, "the answer is too large 
 
 
 def create(guest: Guest) -> int:
-    return guest.fds.add(ChatSession(guest.limits, guest.holdings))
+    return guest.fds.add(ChatSession(guest.limits, guest.holdings, guest.mcp.policy))
 
 
 def write_msg(guest: Guest, fd: int, role_ptr: int, role_len: int, content_ptr: int, content_len: int) -> int:
@@ -79,7 +80,7 @@ def _set_param(guest: Guest, fd: int, arg_ptr: int, arg_len_ptr: int) -> int:
         return EIO
     value = param.get("value")
     entry = guest.fds.get(fd)
-    Mcp.check(key, value)
+    check_param(guest.mcp.policy, key, value)
     if entry.closed:
         return EBADF
     if isinstance(entry, ChatSession):
@@ -96,6 +97,7 @@ async def send(guest: Guest, fd: int, flags: int) -> int:
         reply, tokens = await run_loop(guest, session)
     else:
         snapshot = session.snapshot()
+        snapshot = (await offer_tools(guest, session.mcp)).into(snapshot)
         reply = await guest.chat(snapshot)
         tokens, used = measure(snapshot, reply)
         guest.usage += used

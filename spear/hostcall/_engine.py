@@ -28,12 +28,14 @@ from spear.hostcall._guest import Guest
 from spear.hostcall._limits import Limits
 from spear.hostcall._linker import Linker
 from spear.hostcall._log import LogRing, LogSink
+from spear.hostcall._mcp import guest_mcp
 from spear.hostcall._module import Module, Source, compile_module, read_source
 from spear.hostcall._operation_port import NO_OPERATIONS, OperationPort
 from spear.hostcall._run import execute
 from spear.hostcall._table import TABLE
 from spear.hostcall._termination import Termination
 from spear.hostcall._watchdog import Watchdog
+from spear.mcp import McpPort
 
 MODULES_IN_MEMORY: Final = 64
 READING_THREADS: Final = 2
@@ -181,6 +183,7 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
         on_stderr: ByteSink | None = None,
         handle: Termination | None = None,
         execution_id: str | None = None,
+        mcp: McpPort | None = None,
     ) -> Execution:
         """Run a fresh instance of the module to its end, in the calling task.
 
@@ -198,6 +201,7 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
             on_log, on_stdout, on_stderr: called with each record or piece of output as it comes; they must not block.
             handle: ends this run from elsewhere.
             execution_id: its id; a random one by default.
+            mcp: the host's MCP servers; what of them is the guest's, its task says.
 
         Raises:
             EngineClosed: outside the engine's `async with` block.
@@ -216,6 +220,7 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
                 Capture(self.limits.stdio_bytes, on_stderr),
                 chat,
                 operations,
+                guest_mcp(task.config, mcp),
             )
             return await execute(guest, module, entry, timeout_s, handle or Termination(), execution_id)
         finally:

@@ -15,6 +15,7 @@ from spear.hostcall._holdings import Holdings
 from spear.hostcall._last_error import LastError
 from spear.hostcall._limits import Limits
 from spear.hostcall._log import LogRing
+from spear.hostcall._mcp import NO_MCP, GuestMcp
 from spear.hostcall._memory import GuestMemory
 from spear.hostcall._operation_port import NO_OPERATIONS, OperationPort
 from spear.hostcall._requests import Requests
@@ -38,6 +39,7 @@ class Guest:
         "last_error",
         "limits",
         "log",
+        "mcp",
         "memory",
         "operations",
         "overrun",
@@ -61,6 +63,7 @@ class Guest:
         stderr: Capture,
         chat: ChatPort,
         operations: OperationPort = NO_OPERATIONS,
+        mcp: GuestMcp = NO_MCP,
     ) -> None:
         self.limits = limits
         self.log = log
@@ -68,6 +71,7 @@ class Guest:
         self.stderr = stderr
         self.chat = chat
         self.operations = operations
+        self.mcp = mcp
         self.memory = GuestMemory()
         self.table: native.Table | None = None
         self.fds = FdTable(limits.open_fds, limits.watches)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -66,7 +67,7 @@ def admit_media_ref(guest: Guest, ref: MediaRef) -> MediaRef:
     the task. Raises `Refused`: -13 for what this task may not use, -12 where there is no room for it."""
     media = guest.operations.media
     if isinstance(ref, StoredMedia):
-        found = media.find(ref.uri)
+        found = done(partial(media.find, ref.uri))
         if found is None:
             raise Refused(EACCES, _NOT_THERE)
         return found

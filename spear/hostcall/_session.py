@@ -7,67 +7,20 @@ from typing import Any, Final
 
 from spear.hostcall import _json
 from spear.hostcall._chat_port import ChatSnapshot
-from spear.hostcall._errno import EACCES, EINVAL, ENOMEM, Refused
+from spear.hostcall._errno import ENOMEM, Refused
 from spear.hostcall._fds import Entry
 from spear.hostcall._holdings import ITEM_BYTES, VALUE_BYTES, Holdings
 from spear.hostcall._limits import Limits
+from spear.hostcall._mcp import MCP_KEYS, SessionMcp
 from spear.hostcall._tool_schema import inspect_tool
+from spear.mcp import NO_TASK_POLICY, TaskPolicy
 
 
 class SessionTooLarge(Exception):
     """The tool loop wanted to append beyond the caps of the session."""
 
 
-MCP_KEYS: Final = frozenset({"mcp.enabled", "mcp.server_ids", "mcp.tool_allowlist", "mcp.tool_denylist"})
-
-
-class Mcp:
-    """The MCP part of a session. Without a task policy a guest may switch it off and narrow it, nothing else."""
-
-    __slots__ = ("allowlist", "denylist", "enabled", "server_ids")
-
-    def __init__(self) -> None:
-        self.enabled = False
-        self.server_ids: list[str] = []
-        self.allowlist: list[str] = []
-        self.denylist: list[str] = []
-
-    @staticmethod
-    def check(key: str, value: Any) -> None:
-        """Raise `Refused` if a SET_PARAM of this key and value is not allowed."""
-        if key.startswith("mcp.task_"):
-            raise Refused(EACCES)
-        if key == "mcp.enabled":
-            if not isinstance(value, bool):
-                raise Refused(EINVAL)
-            if value:
-                raise Refused(EACCES)
-        elif key in {"mcp.server_ids", "mcp.tool_allowlist", "mcp.tool_denylist"}:
-            if not isinstance(value, list):
-                raise Refused(EINVAL)
-            if key == "mcp.server_ids" and any(isinstance(one, str) and one for one in value):
-                raise Refused(EACCES)
-
-    def take(self, key: str, value: Any) -> bool:
-        """Store a checked value; False if the key is not one of these."""
-        if key == "mcp.enabled":
-            self.enabled = value
-        elif key == "mcp.server_ids":
-            self.server_ids = _strings(value)
-        elif key == "mcp.tool_allowlist":
-            self.allowlist = _strings(value)
-        elif key == "mcp.tool_denylist":
-            self.denylist = _strings(value)
-        else:
-            return False
-        return True
-
-
-_NO_MCP: Final = Mcp()  # of all closed sessions: there may be many, and nobody writes to it
-
-
-def _strings(value: list[Any]) -> list[str]:
-    return [one for one in value if isinstance(one, str)]
+_NO_MCP: Final = SessionMcp()  # of all closed sessions: there may be many, and nobody writes to it
 
 
 class ChatSession(Entry):
@@ -88,13 +41,13 @@ class ChatSession(Entry):
         "tools",
     )
 
-    def __init__(self, limits: Limits, holdings: Holdings) -> None:
+    def __init__(self, limits: Limits, holdings: Holdings, policy: TaskPolicy = NO_TASK_POLICY) -> None:
         super().__init__()
         self._limits = limits
         self._holdings = holdings
         self._held = 0
         self._param_costs: dict[str, tuple[int, int]] = {}  # text bytes and JSON values
-        self.mcp = Mcp()
+        self.mcp = SessionMcp(policy)
         self.messages: list[dict[str, Any]] = []
         self.tools: list[tuple[int, str]] = []
         self.names: dict[str, int] = {}  # tool name -> table index; the first registration wins

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from spear.hostcall._chat_port import ChatReply
 from spear.hostcall._guest_tool import ToolFailed, call_guest_tool
+from spear.hostcall._mcp import NO_OFFER, call_mcp_tool, offer_tools
 from spear.hostcall._session import ChatSession, SessionTooLarge
 from spear.hostcall._tool_plan import (
     NOT_EXECUTED,
@@ -21,13 +22,13 @@ from spear.hostcall._tool_plan import (
     answer_message,
     assistant_message,
     loop_limits,
-    mcp_failed,
     requested_calls,
     tool_failed,
     tool_message,
     unknown_tool,
 )
 from spear.hostcall._usage import Tokens, measure
+from spear.mcp import is_mcp_name
 
 if TYPE_CHECKING:
     from spear.hostcall._guest import Guest
@@ -48,6 +49,7 @@ class _Rounds:
         self._guest = guest
         self._session = session
         self._calls = 0
+        self._offer = NO_OFFER
         self.tokens = Tokens()
 
     async def run(self) -> ChatReply:
@@ -57,6 +59,8 @@ class _Rounds:
             if iteration >= limits.max_iterations:
                 return ChatReply(TOO_MANY_ITERATIONS)
             snapshot = self._session.snapshot()
+            self._offer = await offer_tools(self._guest, self._session.mcp)
+            snapshot = self._offer.into(snapshot)
             reply = await self._guest.chat(snapshot)
             tokens, used = measure(snapshot, reply)
             self.tokens += tokens
@@ -95,6 +99,7 @@ class _Rounds:
                 return await call_guest_tool(self._guest, index, call.arguments, limits)
             except ToolFailed as failed:
                 return tool_failed(failed.rc)
-        if call.name.startswith(("mcp.", "mcp__")):
-            return mcp_failed("mcp registry not available")
+        if is_mcp_name(call.name):
+            wanted = self._session.params.get("max_tool_output_bytes")
+            return await call_mcp_tool(self._guest, self._session.mcp, self._offer.names, call, wanted)
         return unknown_tool(call.name)

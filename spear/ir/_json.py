@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import Annotated, Final, cast
 
 import orjson
@@ -18,7 +17,8 @@ from pydantic import JsonValue, PlainValidator, WithJsonSchema
 MAX_DEPTH: Final = 128
 
 # orjson turns an integer beyond 64 bits into a float; a text without such digit runs is its own.
-_LONG_NUMBER = re.compile(rb"[0-9]{19,}")
+_DIGITS: Final = bytes(48 if 48 <= byte < 58 else byte for byte in range(256))
+_LONG_NUMBER: Final = b"0" * 19
 
 
 class MalformedJson(ValueError):
@@ -31,7 +31,7 @@ def parse_json(text: bytes | str) -> JsonValue:
     deep = data.count(b"[") + data.count(b"{") > MAX_DEPTH
     value: JsonValue
     try:
-        value = orjson.loads(data) if _LONG_NUMBER.search(data) is None else _parse_exactly(data)
+        value = orjson.loads(data) if _LONG_NUMBER not in data.translate(_DIGITS) else _parse_exactly(data)
     except RecursionError:
         raise MalformedJson(f"nested deeper than {MAX_DEPTH}") from None
     except ValueError as error:

@@ -13,6 +13,7 @@
     _stored             bytes to references, large ones into the media store
     _operation_request  embeddings, images and speech, as a program asks for them, to a request
     _openai_checks      what all OpenAI-shaped ways in check
+    _subtitles          a transcript as srt and vtt
     _openai_answer   a response to OpenAI's body or error object; stream events to chunks
 
 The wire shapes themselves are in `spear.dialects`; here is what each kind of caller may say and gets to see.
@@ -33,6 +34,7 @@ from ._family_request import OPERATION_OF_FAMILY as OPERATION_OF_FAMILY
 from ._family_request import FamilyInputs as FamilyInputs
 from ._family_request import request_from_family as request_from_family
 from ._media_type import media_type as media_type
+from ._media_type import seen_type as seen_type
 from ._media_type import suffix_of as suffix_of
 from ._openai_answer import OpenAIChunks as OpenAIChunks
 from ._openai_answer import openai_body_from_response as openai_body_from_response
@@ -43,3 +45,5 @@ from ._requirements import requirements_of as requirements_of
 from ._requirements import with_requirements as with_requirements
 from ._stored import reference as reference
 from ._stored import with_stored_media as with_stored_media
+from ._subtitles import as_srt as as_srt
+from ._subtitles import as_vtt as as_vtt

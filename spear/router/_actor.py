@@ -13,7 +13,19 @@ from uuid import uuid4
 
 import trio
 
-from actors import Actor, ActorCrashed, ActorStopped, Context, MailboxFull, Ref, Request, Sink, Spec, StreamRequest
+from actors import (
+    Actor,
+    ActorCrashed,
+    ActorStopped,
+    Context,
+    MailboxFull,
+    Ref,
+    Request,
+    Sink,
+    Spec,
+    Stream,
+    StreamRequest,
+)
 from spear.ir import (
     CanonicalError,
     Completed,
@@ -41,6 +53,7 @@ from ._respond import failed_response
 _log = get_logger("spear.router")
 _QUEUE_MARGIN_S: Final = 0.25
 _AHEAD: Final = 8
+_TERMINAL: Final = (Completed, ErrorEvent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +180,7 @@ async def stream(router: Ref[RouterMessage], request: RequestEnvelope) -> AsyncI
 class _Committed:
     """The events after the commit, the first included; with a terminal event whatever becomes of the router."""
 
-    def __init__(self, first: StreamEvent | None, events: AsyncIterator[StreamEvent], request: RequestEnvelope) -> None:
+    def __init__(self, first: StreamEvent | None, events: Stream[StreamEvent], request: RequestEnvelope) -> None:
         self._first = first
         self._events = events
         self._request = request
@@ -181,13 +194,21 @@ class _Committed:
             raise StopAsyncIteration
         event, self._first = self._first, None
         if event is None:
+            await trio.lowlevel.checkpoint_if_cancelled()
             try:
-                event = await anext(self._events, None)
-            except (ActorStopped, ActorCrashed):
-                event = ErrorEvent(error=_gone(self._request))
+                event = self._events.next_nowait()
+            except trio.WouldBlock:
+                event = await self._wait()
+        self._over = isinstance(event, _TERMINAL)
+        return event
+
+    async def _wait(self) -> StreamEvent:
+        try:
+            event = await anext(self._events, None)
+        except (ActorStopped, ActorCrashed):
+            return ErrorEvent(error=_gone(self._request))
         if event is None:
-            event = ErrorEvent(error=_error(self._request, ErrorCode.STREAM_TRUNCATED, "the stream has no end"))
-        self._over = isinstance(event, Completed | ErrorEvent)
+            return ErrorEvent(error=_error(self._request, ErrorCode.STREAM_TRUNCATED, "the stream has no end"))
         return event
 
 

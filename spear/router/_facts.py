@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
+from spear.backends._split_speech import JOINABLE
 from spear.ir import (
     AudioPart,
     ChatMessage,
@@ -55,6 +56,8 @@ class Sizes(NamedTuple):
     size: int = 0
     format: str | None = None
     voice: str | None = None
+    splits: bool = False
+    """It may be sent in several calls, so that what one call takes at most is no reason to refuse it."""
 
 
 class Facts(NamedTuple):
@@ -141,7 +144,7 @@ def _sizes(payload: RequestPayload) -> Sizes:
         case ChatRequest():
             return _chat_sizes(payload)
         case EmbeddingsRequest(input=texts):
-            return Sizes(chars=sum(map(len, texts)), batch=len(texts))
+            return Sizes(chars=sum(map(len, texts)), batch=len(texts), splits=True)
         case ImageRequest():
             media = _media_bytes(payload.image) + _media_bytes(payload.mask)
             return Sizes(
@@ -153,7 +156,12 @@ def _sizes(payload: RequestPayload) -> Sizes:
         case SpeechToTextRequest():
             return Sizes(chars=len(payload.prompt or ""), media_bytes=_media_bytes(payload.audio))
         case TextToSpeechRequest():
-            return Sizes(chars=len(payload.input), format=payload.format, voice=payload.voice)
+            return Sizes(
+                chars=len(payload.input),
+                format=payload.format,
+                voice=payload.voice,
+                splits=not payload.ssml and payload.format in JOINABLE,
+            )
         case _:
             session = payload.session
             return Sizes(chars=len(session.instructions or ""), format=session.output_audio_format, voice=session.voice)

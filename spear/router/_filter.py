@@ -182,9 +182,8 @@ def _limit(facts: Facts, limits: Limits) -> str | None:
     for name, most, value in (
         ("max_input_tokens", limits.max_input_tokens, facts.input_tokens),
         ("max_output_tokens", limits.max_output_tokens, sizes.output_tokens),
-        ("max_chars", limits.max_chars, sizes.chars),
+        ("max_chars", None if sizes.splits else limits.max_chars, sizes.chars),
         ("max_payload_bytes", limits.max_payload_bytes, facts.payload_bytes),
-        ("max_batch", limits.max_batch, sizes.batch),
         ("max_images_per_request", limits.max_images_per_request, sizes.images),
         ("max_image_size", limits.max_image_size, sizes.size),
     ):

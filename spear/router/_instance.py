@@ -14,7 +14,8 @@ from typing import Final
 from actors import Ref
 from spear.backends import BackendMessage, Host, Key, Kind
 from spear.config import HealthConfig, InstanceConfig, RetryConfig, RouterLimits
-from spear.ir import Capabilities
+from spear.ir import Capabilities, Limits
+from spear.media import NO_MEDIA, MediaAccess
 
 from ._facts import Facts, hash_name
 from ._latency import DEFAULT_TAU_S, Estimate, Latency, Timing
@@ -26,6 +27,12 @@ from .limits import RATES, Bounds
 NOT_STARTED: Final = "not_started"
 MISSING_CREDENTIAL: Final = "missing_credential"
 _LIMITS_OF_ADMISSION: Final = frozenset({"max_inflight", "max_queue", *RATES})
+
+
+def limits_of(kind: Limits, configured: Limits) -> Limits:
+    """Those that are configured, and those of the kind where nothing is."""
+    given = {name: value for name, value in configured if value is not None}
+    return kind.model_copy(update=given) if given else kind
 
 
 class Instance:
@@ -95,7 +102,8 @@ class Instance:
         """Take over what only the router reads: weight, priority, price, rates, probe. All else in `config` is as it
         was."""
         self.config = config
-        self.capabilities = self.capabilities.model_copy(update={"limits": config.limits})
+        limits = limits_of(self.kind.capabilities.limits, config.limits)
+        self.capabilities = self.capabilities.model_copy(update={"limits": limits})
         self.weight = config.weight
         self.priority = config.priority
         self.price = config.price
@@ -180,9 +188,9 @@ class Instance:
         """Where they all cool: when the first of them may be used again."""
         return now if self.pool is None else self.pool.ready_at(now)
 
-    def host(self, *, debug_raw: bool) -> Host:
+    def host(self, *, debug_raw: bool, media: MediaAccess = NO_MEDIA) -> Host:
         """What its adapter is lent: its own secrets only, to keep them out of texts."""
         secrets = [key.secret for key in self.keys]
         if self.config.base_url is not None:
             secrets.append(self.config.base_url)
-        return Host(debug_raw=debug_raw, redact=tuple(secrets))
+        return Host(debug_raw=debug_raw, media=media, redact=tuple(secrets))

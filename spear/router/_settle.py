@@ -48,8 +48,11 @@ def used_of(usage: Usage | None, reserved: Amounts, price: Price | None) -> Amou
         return reserved
     usage = believable(usage)
     known, output = usage.input_tokens, usage.output_tokens
-    return amounts_of(
+    amounts = amounts_of(
         reserved.input_tokens if known is None else known,
         reserved.output_tokens if output is None else output,
         price,
     )
+    if price is not None and price.beside_tokens:
+        return amounts._replace(cost=reserved.cost if usage.cost is None else usage.cost)
+    return amounts

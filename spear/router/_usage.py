@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spear.config import Price
-from spear.ir import ChatResult, Operation, ResultPayload, Usage
+from spear.ir import ChatResult, ImageResult, Operation, ResultPayload, SpeechToTextResult, Usage
 
 from ._facts import Facts, estimate_tokens
 
@@ -11,6 +11,7 @@ _PER = 1_000_000
 _MOST_TOKENS = 1_000_000_000
 """Of one call. A backend that says more does not know: taken at its word it would use up everybody's limits."""
 TOKENS_BOTH_WAYS = frozenset({Operation.CHAT_COMPLETIONS})
+_OTHERS = frozenset({Operation.TEXT_TO_SPEECH, Operation.IMAGE_GENERATION, Operation.SPEECH_TO_TEXT})
 _TOKENS_IN = frozenset({Operation.CHAT_COMPLETIONS, Operation.EMBEDDINGS})
 
 
@@ -38,10 +39,36 @@ def settle_usage(usage: Usage, facts: Facts, output: ResultPayload | int, price:
         update |= {"output_tokens": estimate_tokens(_chars(output)), "estimated": True}
     if update:
         usage = usage.model_copy(update=update)
-    if price is None or (usage.input_tokens is None and usage.output_tokens is None):
+    if facts.operation in _OTHERS:
+        usage = _counted(usage, facts, output)
+    if price is None:
         return usage
+    known = usage.input_tokens is not None or usage.output_tokens is not None
     cost = ((usage.input_tokens or 0) * price.input + (usage.output_tokens or 0) * price.output) / _PER
-    return usage.model_copy(update={"cost": cost})
+    if price.beside_tokens:
+        known = known or not (usage.characters is usage.images is usage.audio_seconds is None)
+        cost += price.of_others(usage.characters or 0, usage.images or 0, usage.audio_seconds or 0)
+    return usage.model_copy(update={"cost": cost}) if known else usage
+
+
+def _counted(usage: Usage, facts: Facts, output: ResultPayload | int) -> Usage:
+    """With the characters that were spoken, the images that came and the seconds that were heard, where the backend
+    does not say."""
+    update: dict[str, object] = {}
+    if facts.operation is Operation.TEXT_TO_SPEECH and usage.characters is None:
+        update["characters"] = facts.sizes.chars
+    elif isinstance(output, ImageResult) and usage.images is None:
+        update["images"] = len(output.images)
+    elif isinstance(output, SpeechToTextResult) and usage.audio_seconds is None:
+        update["audio_seconds"] = output.duration_s
+    return usage.model_copy(update=update) if update else usage
+
+
+def others_cost(facts: Facts, price: Price) -> float:
+    """What a request is expected to cost beside its tokens. How long audio is nobody knows before it was heard."""
+    characters = facts.sizes.chars if facts.operation is Operation.TEXT_TO_SPEECH else 0
+    images = facts.sizes.images if facts.operation is Operation.IMAGE_GENERATION else 0
+    return price.of_others(characters, images, 0)
 
 
 def _chars(payload: ResultPayload | int) -> int:

@@ -13,6 +13,7 @@ from spear.config._model import FilterConfig, Timeouts
 from spear.filters import _port, _wasm
 from spear.hostcall import Limits, _limits
 from spear.ir import _json
+from spear.media import _files as _media_files
 from spear.router.limits import _allowance
 from spear.router.record import _log, _reader
 from tests.docs._pages import DOCS, rows, section
@@ -30,6 +31,7 @@ def defaults() -> Mapping[str, Any]:
     filters = FilterConfig(name="f", kind="python")
     sections = {
         "guests": config.guests,
+        "media": config.media,
         "router": config.router,
         "mirrors": config.mirrors,
         "filters": filters,
@@ -39,7 +41,7 @@ def defaults() -> Mapping[str, Any]:
     found: dict[str, Any] = {f"{name}.{key}": value for name, model in sections.items() for key, value in model}
     guest = Limits()
     found |= {name: getattr(guest, name) for name in guest.__dataclass_fields__}
-    for module in (_limits, egress, _json, _allowance, _port, _wasm, _log, _reader):
+    for module in (_limits, egress, _json, _allowance, _port, _wasm, _log, _reader, _media_files):
         found |= {name: value for name, value in vars(module).items() if name.isupper()}
     return found
 

@@ -32,6 +32,8 @@ _CONTROL_LIMIT_S = 10.0
 class FaultServer:
     """`with FaultServer(name="a") as server: ...`, or `start()` and `stop()`."""
 
+    program = _PROGRAM
+
     def __init__(self, name: str = "test") -> None:
         self.name = name
         self.port = 0
@@ -53,7 +55,7 @@ class FaultServer:
 
     def start(self) -> Self:
         """Returns when the server listens; RuntimeError when it does not within 30 s."""
-        command = [sys.executable, str(_PROGRAM), "--port", "0", "--name", self.name, "--until-stdin-closes"]
+        command = [sys.executable, str(self.program), "--port", "0", "--name", self.name, "--until-stdin-closes"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._process = process
         assert process.stdout is not None

@@ -1,6 +1,7 @@
 """What the kinds that call over HTTP share. Only they import it; it needs httpx and httpcore2.
 
     _client     one instance's requests and answers: headers, its key, redaction, JSON and events as they come
+    _lines      an answer as newline-delimited JSON
     _exchange   one request and its answer, under the clocks of an attempt
     _failures   what a failure means, and how it is told (pure)
     _transport  an httpx transport over httpcore2's pool, for one origin
@@ -18,4 +19,5 @@ from ._exchange import Received as Received
 from ._failures import broken_answer as broken_answer
 from ._failures import redacted as redacted
 from ._failures import truncated as truncated
+from ._lines import lines_of as lines_of
 from ._transport import PoolTransport as PoolTransport

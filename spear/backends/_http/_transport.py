@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Final, cast
 
+import h11
 import httpcore2
 import httpx
 import trio
@@ -143,6 +144,28 @@ class _Connection(httpcore2.AsyncHTTP11Connection):
         super().__init__(origin, stream, keepalive_expiry=KEEPALIVE_S)
         self._stream = stream
         self._reused_at = 0.0
+
+    async def _receive_response_body(self, request: httpcore2.Request) -> AsyncGenerator[bytes, None]:
+        """As in the class above, but all that has come at once is one piece: a model's events come in chunks of some
+        hundred bytes each, and every piece goes through half a dozen layers."""
+        state, stream = self._h11_state, self._network_stream
+        pieces: list[bytes] = []
+        while True:
+            try:
+                event = state.next_event()
+            except h11.RemoteProtocolError as error:
+                if pieces:  # what came before it is told before it
+                    yield b"".join(pieces)
+                raise httpcore2.RemoteProtocolError(error) from error
+            if isinstance(event, h11.Data):
+                pieces.append(event.data)
+                continue
+            if pieces:
+                yield b"".join(pieces)
+                pieces.clear()
+            if event is not h11.NEED_DATA:  # the end
+                return
+            state.receive_data(await stream.read(self.READ_NUM_BYTES))
 
     def reuse(self) -> None:
         self._stream.heard = False

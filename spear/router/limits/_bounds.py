@@ -13,7 +13,7 @@ from spear.backends import Key
 from spear.config import Price
 from spear.ir import Operation
 from spear.router._facts import Facts
-from spear.router._usage import TOKENS_BOTH_WAYS
+from spear.router._usage import TOKENS_BOTH_WAYS, others_cost
 
 from ._allowance import Allowance, Single
 from ._amounts import DEFAULT_OUTPUT_TOKENS, POSITION, Amounts, Outputs, expected_of
@@ -68,7 +68,10 @@ class Bounds:
         if not output and facts.operation in TOKENS_BOTH_WAYS:
             learned = self._outputs.get(facts.operation)
             output = DEFAULT_OUTPUT_TOKENS if learned is None else learned.expected
-        return expected_of(facts.input_tokens, output, self.price)
+        expected = expected_of(facts.input_tokens, output, self.price)
+        if self.price is not None and self.price.beside_tokens:
+            return *expected[:-1], expected[-1] + others_cost(facts, self.price)
+        return expected
 
     def admits_as_before(self, facts: Facts) -> bool:
         """True where no more is asked for than was admitted last, so that nothing has to be looked at. Most of a

@@ -12,6 +12,7 @@ from spear.router._facts import Facts
 from spear.router._filter import refusal_of
 from spear.router._instance import Instance
 from spear.router._registry import Generation
+from spear.router._usage import others_cost
 from spear.router.policies import OUTPUT_GUESS
 
 _PER = 1_000_000
@@ -43,4 +44,4 @@ def estimated_cost(instance: Instance, facts: Facts) -> float:
     if price is None:
         return 0.0
     output = facts.sizes.output_tokens or OUTPUT_GUESS
-    return (facts.input_tokens * price.input + output * price.output) / _PER
+    return (facts.input_tokens * price.input + output * price.output) / _PER + others_cost(facts, price)

@@ -11,6 +11,7 @@ from typing import Final
 from spear.ir import Operation
 from spear.router._draws import Draws
 from spear.router._facts import Facts
+from spear.router._usage import others_cost
 
 from . import _peak_ewma
 from ._policy import Candidate, Choice, Options, State
@@ -44,4 +45,10 @@ def expected_costs(candidates: Sequence[Candidate], facts: Facts) -> list[float 
         output = facts.sizes.output_tokens or OUTPUT_GUESS
     once, more = facts.input_tokens / _PER, output / _PER
     prices = [candidate.price for candidate in candidates]
-    return [None if price is None else once * price.input + more * price.output for price in prices]
+    costs = [None if price is None else once * price.input + more * price.output for price in prices]
+    if facts.operation is Operation.CHAT_COMPLETIONS:
+        return costs
+    return [
+        cost if cost is None or price is None else cost + others_cost(facts, price)
+        for cost, price in zip(costs, prices, strict=True)
+    ]

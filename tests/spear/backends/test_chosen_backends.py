@@ -14,6 +14,7 @@ pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is n
 
 ROOT = Path(__file__).parents[3]
 BACKENDS = "spear/backends/"
+ALL = {path.stem if path.is_file() else path.name for path in (ROOT / BACKENDS).iterdir() if path.name[0] not in "_."}
 
 
 def build(folder: Path, chosen: str | None, target: str = "wheel") -> subprocess.CompletedProcess[str]:
@@ -44,10 +45,11 @@ def described(built: zipfile.ZipFile) -> tuple[set[str], set[str]]:
 @pytest.mark.parametrize(
     ("chosen", "backends", "needed"),
     [
-        (None, {"stub", "openai"}, {"httpx", "httpcore2", "trio"}),
-        ("", {"stub", "openai"}, {"httpx", "httpcore2", "trio"}),
+        (None, ALL, {"httpx", "httpcore2", "trio"}),
+        ("", ALL, {"httpx", "httpcore2", "trio"}),
         ("stub, openai", {"stub", "openai"}, {"httpx", "httpcore2", "trio"}),
         ("openai", {"openai"}, {"httpx", "httpcore2", "trio"}),
+        ("ollama", {"ollama"}, {"httpx", "httpcore2", "trio"}),
         ("stub", {"stub"}, {"trio"}),
     ],
 )
@@ -59,7 +61,7 @@ def test_what_is_in_the_wheel(tmp_path: Path, chosen: str | None, backends: set[
 def test_an_unknown_name_fails_the_build(tmp_path: Path) -> None:
     done = build(tmp_path, "stub,openai_chat_completion")
     assert done.returncode != 0
-    message = "SPEAR_BACKENDS: there is no backend 'openai_chat_completion'; there are openai, stub"
+    message = f"SPEAR_BACKENDS: there is no backend 'openai_chat_completion'; there are {', '.join(sorted(ALL))}"
     assert message in done.stderr + done.stdout
     assert not list(tmp_path.iterdir())
 

@@ -38,7 +38,7 @@ allow_backends = ["gpt"]
 EXISTING = """\
 [[spearlet.llm.backends]]
 name = "a"
-kind = "ollama_chat"
+kind = "openai_realtime_ws"
 hosting = "local"
 ops = ["chat_completions"]
 [[spearlet.llm.backends]]

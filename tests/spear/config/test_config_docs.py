@@ -23,6 +23,7 @@ from spear.config import (
     KeyLimits,
     KeysConfig,
     LogConfig,
+    MediaConfig,
     Mirror,
     MirrorLimits,
     Price,
@@ -68,6 +69,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[spear.keys]": KeysConfig,
     "[spear.mirrors]": MirrorLimits,
     "[spear.guests]": GuestLimits,
+    "[spear.media]": MediaConfig,
     "[spear.log]": LogConfig,
 }
 

@@ -19,6 +19,7 @@ from spear.hostcall import _binding as native
 from spear.hostcall._capture import Capture
 from spear.hostcall._guest import Guest
 from spear.hostcall._log import LogRing
+from spear.hostcall._mcp import NO_MCP, GuestMcp
 from spear.hostcall._table import TABLE, Hostcall
 
 # Time says nothing about correctness on a machine that is shared.
@@ -159,18 +160,24 @@ async def open_probe(
     limits: Limits | None = None,
     wasm: bytes | None = None,
     operations: OperationPort | None = None,
+    mcp: GuestMcp = NO_MCP,
     **module: Any,
 ) -> AsyncIterator[Probe]:
     async with (
         GuestEngine(cache_directory=None, limits=limits) as engine,
-        probe_in(engine, chat, wasm or thunk_module(**module), operations) as probe,
+        probe_in(engine, chat, wasm or thunk_module(**module), operations=operations, mcp=mcp) as probe,
     ):
         yield probe
 
 
 @asynccontextmanager
 async def probe_in(
-    engine: GuestEngine, chat: Any, wasm: bytes, operations: OperationPort | None = None
+    engine: GuestEngine,
+    chat: Any,
+    wasm: bytes,
+    *,
+    operations: OperationPort | None = None,
+    mcp: GuestMcp = NO_MCP,
 ) -> AsyncIterator[Probe]:
     loaded = await engine.load(wasm)
     engine._ticker.enter()
@@ -184,6 +191,7 @@ async def probe_in(
         Capture(limits.stdio_bytes),
         chat or Scripted(success()),
         operations or NoOperations(),
+        mcp,
     )
     try:
         async with guest.requests.opened():

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spear.config import Price
-from spear.ir import Operation
-from spear.router._facts import Sizes
+from spear.ir import (
+    ImageRequest,
+    Operation,
+    RequestEnvelope,
+    SpeechToTextRequest,
+    SpeechToTextResult,
+    TextToSpeechRequest,
+    UrlMedia,
+    Usage,
+)
+from spear.router._facts import Sizes, facts_of
+from spear.router._usage import others_cost, settle_usage
 from tests.spear.router.still import FACTS, Still, choose, run, took
 
 prices = st.builds(Price, input=st.floats(0, 9), output=st.floats(0, 9))
@@ -59,3 +72,20 @@ def test_nobody_is_pinned_among_equals_without_a_price() -> None:
     candidates = [Still(name) for name in "abc"]
     assert set(run("cheapest", candidates, 50)) == set("abc")
     assert "nobody has a price" in choose("cheapest", candidates).note
+
+
+def test_images_and_speech_have_prices_of_their_own() -> None:
+    price = Price(input=1.0, image=0.04, characters=15.0, audio_minute=0.006)
+    speech = facts_of(asking_for(TextToSpeechRequest(input="x" * 2_000)))
+    picture = facts_of(asking_for(ImageRequest(prompt="x", n=3)))
+    assert others_cost(speech, price) == pytest.approx(0.03)
+    assert others_cost(picture, price) == pytest.approx(0.12)
+    spoken = settle_usage(Usage(), speech, 0, price)
+    assert (spoken.characters, spoken.cost) == (2_000, pytest.approx(0.03))
+    heard = facts_of(asking_for(SpeechToTextRequest(audio=UrlMedia(url="https://example.com/a.wav"))))
+    transcript = SpeechToTextResult(text="", duration_s=90.0)
+    assert settle_usage(Usage(), heard, transcript, price).cost == pytest.approx(0.009)
+
+
+def asking_for(payload: Any) -> RequestEnvelope:
+    return RequestEnvelope(operation=Operation(payload.kind), payload=payload)

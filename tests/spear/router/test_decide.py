@@ -265,7 +265,6 @@ LIMITS = [
         ),
         "max_output_tokens",
     ),
-    (Limits(max_batch=1), embeddings("a", "b"), "max_batch"),
     (Limits(max_payload_bytes=200), embeddings("a" * 201), "max_payload_bytes"),
 ]
 
@@ -276,12 +275,24 @@ def test_limits(limits: Limits, request_: RequestEnvelope, name: str) -> None:
     assert plan.rejected == {"a": f"limit:{name}"}
 
 
+SPLIT = [
+    (Limits(max_batch=1), EmbeddingsRequest(input=("a", "b"))),
+    (Limits(max_chars=3), EmbeddingsRequest(input=("ab", "cd"))),
+    (Limits(max_chars=3), TextToSpeechRequest(input="four")),
+]
+
+
+@pytest.mark.parametrize(("limits", "payload"), SPLIT)
+def test_what_can_be_sent_in_several_calls_is_not_refused(limits: Limits, payload: object) -> None:
+    assert _limit(facts_of(RequestEnvelope(operation=Operation(payload.kind), payload=payload)), limits) is None
+
+
 OTHER_LIMITS = [
     (Limits(max_images_per_request=1), ImageRequest(prompt="x", n=2), "max_images_per_request"),
     (Limits(max_image_size=512), ImageRequest(prompt="x", size="256x1024"), "max_image_size"),
     (Limits(supported_formats=("wav",)), TextToSpeechRequest(input="x", format="mp3"), "supported_formats"),
     (Limits(supported_voices=("eve",)), TextToSpeechRequest(input="x", voice="bob"), "supported_voices"),
-    (Limits(max_chars=3), TextToSpeechRequest(input="four"), "max_chars"),
+    (Limits(max_chars=3), TextToSpeechRequest(input="four", format="opus"), "max_chars"),
     (Limits(max_payload_bytes=100), SpeechToTextRequest(audio=CLIP), "max_payload_bytes"),
 ]
 

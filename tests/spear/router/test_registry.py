@@ -152,7 +152,7 @@ def test_every_problem_is_listed_with_its_place() -> None:
 
 
 def test_kinds_that_come_later_say_so() -> None:
-    (problem,) = problems(instance("a", kind="ollama_chat"))
+    (problem,) = problems(instance("a", kind="openai_realtime_ws"))
     assert "not built in" in problem
 
 

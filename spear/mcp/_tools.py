@@ -1,0 +1,102 @@
+"""What a server lists, checked: each entry becomes a tool, or is left out with the reason. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from spear.ir import MalformedJson, dump_json
+
+from ._names import encode_name
+
+MAX_TOOLS: Final = 512
+"""Of one server; what it lists beyond is left out."""
+MAX_TOOL_BYTES: Final = 65_536
+"""Of one definition, as for a guest's own tool."""
+MAX_NAME_BYTES: Final = 256
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool of one server."""
+
+    server: str
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+
+    @property
+    def full_name(self) -> str:
+        return encode_name(self.server, self.name)
+
+    @cached_property
+    def definition(self) -> str:
+        """The JSON that a model gets."""
+        function = {"name": self.full_name, "description": self.description, "parameters": self.schema}
+        return dump_json({"type": "function", "function": function}, sort=True).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    tools: tuple[Tool, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """Of each entry that is no usable tool, which and why."""
+
+
+def read_listing(server: str, entries: Iterable[Any]) -> Listing:
+    """The first of equal names wins."""
+    tools: dict[str, Tool] = {}
+    left_out: list[str] = []
+    for number, entry in enumerate(entries):
+        if len(tools) >= MAX_TOOLS:
+            left_out.append(f"all from number {number} on: a server has at most {MAX_TOOLS} tools")
+            break
+        found = _read(server, entry)
+        if isinstance(found, str):
+            left_out.append(f"number {number}: {found}")
+        elif found.name in tools:
+            left_out.append(f"number {number}: its name is there twice")
+        else:
+            tools[found.name] = found
+    return Listing(tuple(tools.values()), tuple(left_out))
+
+
+def _read(server: str, entry: Any) -> Tool | str:
+    if not isinstance(entry, dict):
+        return "is no object"
+    name = entry.get("name")
+    if not isinstance(name, str) or not name:
+        return "has no name"
+    if len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
+        return f"its name has more than {MAX_NAME_BYTES} bytes"
+    schema = entry.get("inputSchema")
+    if schema is None:
+        schema = entry.get("input_schema")
+    if schema is None:
+        schema = {"type": "object"}
+    wrong = _no_schema(schema)
+    if wrong:
+        return f"its schema {wrong}"
+    description = entry.get("description")
+    tool = Tool(server, name, description if isinstance(description, str) else "", schema)
+    try:
+        size = len(tool.definition.encode())
+    except (MalformedJson, UnicodeEncodeError):
+        return "it is not representable as JSON"
+    return f"it has more than {MAX_TOOL_BYTES} bytes" if size > MAX_TOOL_BYTES else tool
+
+
+def _no_schema(schema: Any) -> str:
+    """What keeps it from being the schema of an object. A provider refuses a whole request for one such tool."""
+    if not isinstance(schema, dict):
+        return "is no object"
+    if schema.get("type", "object") != "object":
+        return 'is not of type "object"'
+    if not isinstance(schema.get("properties", {}), dict):
+        return "has properties that are no object"
+    required = schema.get("required", [])
+    if not isinstance(required, list) or not all(isinstance(each, str) for each in required):
+        return "has a `required` that is no list of names"
+    return ""
