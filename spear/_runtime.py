@@ -289,12 +289,8 @@ class Runtime:
             return await executions.engine.run(
                 module,
                 task=GuestTask(task.id, task.config),
-<<<<<<< HEAD
-                chat=GuestChat(self.invoke, task, execution_id),
-                operations=guest_operations(self, task, execution_id),
-=======
                 chat=GuestChat(self.invoke, self.stream, task, execution_id),
->>>>>>> main
+                operations=guest_operations(self, task, execution_id),
                 entry=entry,
                 timeout_s=limit_s,
                 on_log=on_log,

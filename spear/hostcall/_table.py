@@ -13,13 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-<<<<<<< HEAD
-from spear.hostcall import _about, _basic, _chat, _epoll, _media, _wasi_files, _wasi_poll, _wasi_process
+from spear.hostcall import (
+    _about,
+    _basic,
+    _chat,
+    _chat_send,
+    _epoll,
+    _media,
+    _wasi_files,
+    _wasi_poll,
+    _wasi_process,
+)
 from spear.hostcall._family import FAMILIES
 from spear.hostcall._family_calls import calls_of
-=======
-from spear.hostcall import _about, _basic, _chat, _chat_send, _epoll, _wasi_files, _wasi_poll, _wasi_process
->>>>>>> main
 from spear.hostcall._memory import BadRange
 from spear.hostcall._unavailable import unavailable
 from spear.hostcall._wasi_errno import FAULT

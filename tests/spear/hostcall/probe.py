@@ -15,11 +15,7 @@ import trio
 import wasmtime
 from hypothesis import HealthCheck, settings
 
-<<<<<<< HEAD
-from spear.hostcall import ChatReply, ChatSnapshot, GuestEngine, GuestTask, Limits, NoOperations, OperationPort
-=======
-from spear.hostcall import ChatReply, ChatSnapshot, Emit, GuestEngine, GuestTask, Limits
->>>>>>> main
+from spear.hostcall import ChatReply, ChatSnapshot, Emit, GuestEngine, GuestTask, Limits, NoOperations, OperationPort
 from spear.hostcall import _binding as native
 from spear.hostcall._capture import Capture
 from spear.hostcall._guest import Guest
