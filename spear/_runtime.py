@@ -30,6 +30,7 @@ from actors import (
 
 from ._extras import need
 from ._guest_chat import GuestChat
+from ._mcp import McpNode, check_addresses
 from ._mirrors import MirrorsNode, check_records_file
 from ._operations import (
     EmbedReply,
@@ -290,6 +291,7 @@ class Runtime:
                 on_stderr=on_stderr,
                 handle=handle,
                 execution_id=execution_id,
+                mcp=self._reloader.mcp.port,
             )
 
         with _said_where_closed(), executions.place():
@@ -320,6 +322,25 @@ class Runtime:
         `mirrors.keep`. Never waits."""
         mirroring = self._desk.mirroring
         return [] if mirroring is None else [each.model_dump(exclude_none=True) for each in mirroring.records]
+
+    def mcp_servers(self) -> list[dict[str, Any]]:
+        """The configured MCP servers, each with its state and the tools that it listed last. No commands, addresses or
+        keys. Never waits, starts nothing."""
+        return self._reloader.mcp.rows()
+
+    async def mcp_tools(self, server: str) -> list[dict[str, Any]]:
+        """What this MCP server offers now, as far as its `allowed_tools` permit it: name, description and schema of
+        each tool. Starts the server where it is not running, and waits for it, at most its `tool_timeout_ms` (12 s).
+        Raises `CallerError` for a server that is not configured, `BackendError` for one that fails."""
+        return await self._reloader.mcp.tools(server)
+
+    async def call_mcp_tool(
+        self, server: str, tool: str, arguments: Mapping[str, JsonValue] | None = None
+    ) -> dict[str, Any]:
+        """Call a tool of an MCP server; gives its result as the protocol has it: `content`, `isError`, …. Waits at
+        most the server's `tool_timeout_ms` (8 s). Cancelled, the server is told so. Raises as `mcp_tools` does, and
+        where `allowed_tools` do not permit the tool."""
+        return await self._reloader.mcp.call(server, tool, arguments)
 
     def backends(self) -> list[dict[str, Any]]:
         """Every configured instance with its state: "running", or why it is not usable. No addresses; of keys their
@@ -475,6 +496,7 @@ async def open_runtime(
         meters=local_meter if link is None else link.meter,
     )
     await check_records_file(loaded)
+    check_addresses(loaded)
     _check_functions(filters or {}, loaded)
     counters = Counters()
     desk.limits.counts.attach(counters)
@@ -492,6 +514,7 @@ async def open_runtime(
             if loaded.decisions.path is not None:  # before the router, so that it outlives that
                 await reloader.start_writer()
             owner = Spec(name="filters", factory=lambda: Filters(desk, filters or {}))
+            reloader.mcp = McpNode(supervisor)
             backends = Spec(name="backends", factory=lambda: Backends(desk, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
             if loaded.redis is not None and link is not None:
                 await supervisor.start(shared_limits_spec(loaded.redis, link, _counting_leases(counters)))
@@ -502,6 +525,7 @@ async def open_runtime(
                 reloader.backends = await supervisor.start(backends)
             except StartFailed as failed:
                 raise failed.__cause__ or failed from None
+            await reloader.mcp.prepare(loaded)  # before the router and the guests, so that it outlives them
             runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
             reloader.mirrors = MirrorsNode(desk, supervisor, counters)
             await reloader.mirrors.prepare(loaded)
