@@ -9,8 +9,14 @@ setup: .venv/.developer
 demo: .venv/.runtime
 	@$(BIN)/spear demo
 
+# On all cores, but for what measures time on real sockets. PYTEST="-k name tests/spear" runs just that, on one.
 test: .venv/.developer
+ifdef PYTEST
 	$(BIN)/python -m pytest $(PYTEST)
+else
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --ignore=tests/system
+	$(BIN)/python -m pytest tests/system
+endif
 
 check: .venv/.developer
 	$(BIN)/ruff check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 from spear._about import DISTRIBUTION
@@ -25,3 +26,9 @@ def need(module: str, extra: str | None) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or module
         raise MissingExtra(f"{missing} is not installed: {install_hint(extra)}", name=missing) from error
+
+
+def need_there(module: str, extra: str | None) -> None:
+    """Raise `MissingExtra` if the top-level `module` is not installed. Imports nothing."""
+    if importlib.util.find_spec(module) is None:
+        raise MissingExtra(f"{module} is not installed: {install_hint(extra)}", name=module)

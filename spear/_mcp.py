@@ -98,6 +98,12 @@ def _as_errors() -> Iterator[None]:
         raise BackendError(make_error(ErrorCode.BACKEND_ERROR, f"MCP: {failed}"), Failure.SERVER) from None
 
 
+async def open_mcp(supervisor: Supervisor, config: Config) -> McpNode:
+    node = McpNode(supervisor)
+    await node.prepare(config)
+    return node
+
+
 def check_addresses(config: Config) -> None:
     """Raise `ConfigError` where a server may not be called at its address."""
     problems = []

@@ -100,6 +100,7 @@ class Reloader:
         """Those that the engine was started with, once there is one."""
         self._router = config.router
         self._redis = config.redis
+        self._media = config.media
         self._tracing = config.tracing
         self._desk = desk
         self._find_kind = find_kind
@@ -196,6 +197,7 @@ class Reloader:
             not_applied=(
                 *not_applied(self._router, self.guests, self._tracing, config),
                 *self.mirrors.not_applied(config),
+                *(("media stays as it is until the next start",) if config.media != self._media else ()),
                 *(("redis stays as it is until the next start",) if config.redis != self._redis else ()),
             ),
             warnings=config.warnings,

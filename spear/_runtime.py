@@ -30,7 +30,8 @@ from actors import (
 
 from ._extras import need
 from ._guest_chat import GuestChat
-from ._mcp import McpNode, check_addresses
+from ._mcp import check_addresses, open_mcp
+from ._media import keep_media, open_media
 from ._mirrors import MirrorsNode, check_records_file
 from ._operations import (
     EmbedReply,
@@ -65,7 +66,7 @@ from .ir import (
     ToolCall,
     make_error,
 )
-from .media import NO_MEDIA, MediaAccess
+from .media import MediaStore
 from .normalize import request_from_openai, with_requirements, with_stored_media
 from .router import (
     Decisions,
@@ -126,14 +127,13 @@ class Runtime:
     ) -> None:
         self.counters = counters
         """Requests, attempts, tokens and the turns of actors, counted; `.snapshot()`, or `.prometheus()` as text."""
-        self.media: MediaAccess = NO_MEDIA
-        """Where bytes that requests and answers refer to are kept."""
         self._count = RequestCounters(counters)
         self._desk = desk
         self._supervisor = supervisor
         self._observer = observer
         self._spans = _spans(desk.generation.config)
         self._reloader = reloader
+        self._media: MediaStore
         self._router: Ref[RouterMessage]
         self._executions: Executions | None = None
         self._opening = trio.Lock()
@@ -142,6 +142,12 @@ class Runtime:
     def config(self) -> Config:
         """The configuration that holds now."""
         return self._desk.generation.config
+
+    @property
+    def media(self) -> MediaStore:
+        """The objects behind `smsfile://` references: `save`, `load`, `write`, `read`, and for the host `grant` and
+        `delete_task`."""
+        return self._media
 
     async def reload(self, config: Config | Path | str | Mapping[str, Any] | None = None) -> ReloadReport:
         """Go on with another configuration: by default what this runtime was opened from, read again, keys included.
@@ -283,7 +289,7 @@ class Runtime:
             return await executions.engine.run(
                 module,
                 task=GuestTask(task.id, task.config),
-                chat=GuestChat(self.invoke, task, execution_id),
+                chat=GuestChat(self.invoke, self.stream, task, execution_id),
                 entry=entry,
                 timeout_s=limit_s,
                 on_log=on_log,
@@ -505,16 +511,18 @@ async def open_runtime(
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
         async with (
             _flushed(desk.decisions),
+            open_media(loaded.media) as media,
             open_supervisor(
                 name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
             ) as supervisor,
         ):
             runtime = Runtime(desk, supervisor, counters, observer, reloader)
+            runtime._media = desk.media = media
+            await keep_media(media, supervisor)
             reloader.start_writer = partial(_start_writer, desk, supervisor, [])
             if loaded.decisions.path is not None:  # before the router, so that it outlives that
                 await reloader.start_writer()
             owner = Spec(name="filters", factory=lambda: Filters(desk, filters or {}))
-            reloader.mcp = McpNode(supervisor)
             backends = Spec(name="backends", factory=lambda: Backends(desk, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
             if loaded.redis is not None and link is not None:
                 await supervisor.start(shared_limits_spec(loaded.redis, link, _counting_leases(counters)))
@@ -525,7 +533,7 @@ async def open_runtime(
                 reloader.backends = await supervisor.start(backends)
             except StartFailed as failed:
                 raise failed.__cause__ or failed from None
-            await reloader.mcp.prepare(loaded)  # before the router and the guests, so that it outlives them
+            reloader.mcp = await open_mcp(supervisor, loaded)  # before the router and guests, so that it outlives them
             runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
             reloader.mirrors = MirrorsNode(desk, supervisor, counters)
             await reloader.mirrors.prepare(loaded)

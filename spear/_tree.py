@@ -1,6 +1,7 @@
 """The inner nodes of the supervision tree: actors that own other actors.
 
 runtime                    the supervisor that `open_runtime` opens
+├── media                  looks after the media store: at the start where it has a folder, else from its first use
 ├── shared_limits          leases of limits from Redis, where that is configured; stops last
 ├── filters                owns the external filters, where a configuration has any
 ├── backends/instances/…   one actor per configured instance, stopped together
@@ -83,7 +84,8 @@ class Backends(Actor[Replace]):
             self._supervisor = sup
             for instance in usable:
                 try:
-                    instance.ref = await sup.start(generation.spec(instance, drain=self._drain))
+                    spec = generation.spec(instance, drain=self._drain, media=self._desk.media)
+                    instance.ref = await sup.start(spec)
                 except StartFailed as failed:
                     raise self._not_opened(instance, failed.__cause__ or failed) from None
             yield
@@ -131,7 +133,7 @@ class Backends(Actor[Replace]):
     def _successor(self, succession: Succession, instance: Instance) -> Spec[BackendMessage]:
         """Under a name of its own: the one it replaces may have the plain one for a while yet."""
         self._later += 1
-        spec = succession.generation.spec(instance, drain=self._drain)
+        spec = succession.generation.spec(instance, drain=self._drain, media=self._desk.media)
         return replace(spec, name=f"{spec.name} #{self._later}")
 
     def observe(self) -> Mapping[str, object]:

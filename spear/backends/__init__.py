@@ -10,8 +10,13 @@
     stub         kind `stub`
     _http        what the kinds that call over HTTP share
     openai       kind `openai_chat_completion`, alias `openai_chat`
+    _local       what the kinds that compute on this machine share
+    hashed_ngrams  kind `hashed_ngrams`
+    prompt_card  kind `prompt_card`
+    espeak       kind `espeak`
+    pocketsphinx kind `pocketsphinx`
 
-The last three are imported by `find_kind` only.
+Kinds, and what they share, are imported by `find_kind` only.
 """
 
 from ._actor import BackendActor as BackendActor

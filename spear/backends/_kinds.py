@@ -16,7 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 from spear._about import DISTRIBUTION
-from spear._extras import MissingExtra, install_hint, need
+from spear._extras import MissingExtra, install_hint, need, need_there
 from spear.ir import ErrorCode, RoutingError, make_error
 
 from ._protocol import Kind
@@ -32,12 +32,19 @@ class _Builtin:
     """Below spear.backends; also its name in `SPEAR_BACKENDS`."""
     extra: str | None = None
     """The extra that brings what the module imports; None = the distribution itself."""
+    needs: tuple[str, ...] = ()
+    """What the module imports only when it is used, from that extra: looked for, so that its absence is said early."""
 
 
 _BUILTIN: Final = {
     "stub": _Builtin("stub"),
     "openai_chat_completion": _Builtin("openai"),
+    "hashed_ngrams": _Builtin("hashed_ngrams", "local", ("numpy",)),
+    "prompt_card": _Builtin("prompt_card", "local", ("PIL",)),
+    "espeak": _Builtin("espeak"),
+    "pocketsphinx": _Builtin("pocketsphinx", "local", ("numpy", "pocketsphinx")),
     "ollama_chat": _Builtin("ollama"),
+    "anthropic": _Builtin("anthropic"),
 }
 _ALIASES: Final = {"openai_chat": "openai_chat_completion", "ollama": "ollama_chat"}
 _PLANNED: Final = frozenset({"openai_realtime_ws"})
@@ -96,6 +103,8 @@ def _load_builtin(name: str, builtin: _Builtin) -> Kind:
     module = f"spear.backends.{builtin.module}"
     try:
         kind: Kind = need(module, builtin.extra).KIND
+        for needed in builtin.needs:
+            need_there(needed, builtin.extra)
     except MissingExtra as error:
         if error.name == module:
             message = (

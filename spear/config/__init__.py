@@ -10,6 +10,7 @@ _credentials      reading keys from variables and files
 _budgets          the tables of budgets
 _hedge            the hedge of a route
 _redis            where limits are shared
+_media            the media store
 _references       names used twice, names that nothing has
 _filters          external filters
 _mcp              MCP servers, and the folder that they may be in
@@ -46,6 +47,7 @@ from ._model import McpConfig as McpConfig
 from ._model import McpHttp as McpHttp
 from ._model import McpServer as McpServer
 from ._model import McpStdio as McpStdio
+from ._model import MediaConfig as MediaConfig
 from ._model import Mirror as Mirror
 from ._model import MirrorLimits as MirrorLimits
 from ._model import OnExhausted as OnExhausted

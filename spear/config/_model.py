@@ -370,6 +370,22 @@ class GuestLimits(Section):
     module_cache: bool = True
 
 
+class MediaConfig(Section):
+    """The media store: where objects are kept, how long, how much, and what may be fetched into it."""
+
+    path: Path | None = None
+    """A folder that outlives the process; None = a private one that goes with the runtime."""
+    max_object_bytes: Annotated[int, Field(ge=1, le=1_073_741_824)] = 67_108_864
+    max_task_bytes: Annotated[int, Field(ge=1)] = 536_870_912
+    max_task_objects: Annotated[int, Field(ge=1, le=65_536)] = 1024
+    max_bytes: Annotated[int, Field(ge=1)] = 4_294_967_296
+    """Of all objects."""
+    max_objects: Annotated[int, Field(ge=1, le=1_000_000)] = 65_536
+    max_inline_bytes: Annotated[int, Field(ge=0, le=1_048_576)] = 65_536
+    """Larger inline data of a guest is stored."""
+    expire_s: Seconds = 86_400.0
+
+
 class TaskConfig(Section):
     """Who runs: the rights of the guests that run under this id. None = everything the host has."""
 
@@ -517,6 +533,7 @@ class Config(Section):
     decisions: DecisionsConfig = DecisionsConfig()
     guests: GuestLimits = GuestLimits()
     mcp: McpConfig = McpConfig()
+    media: MediaConfig = MediaConfig()
     log: LogConfig = LogConfig()
     warnings: tuple[str, ...] = ()
     origin: Origin = Origin()

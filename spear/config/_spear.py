@@ -14,6 +14,7 @@ from ._credentials import UnusableCredential, from_environment, from_file, is_va
 from ._filters import filter_of
 from ._hedge import check_continuation, check_hedges, hedge_of
 from ._mcp import credentials_of, read_mcp
+from ._media import read_media
 from ._model import (
     Config,
     Credential,
@@ -93,6 +94,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         "decisions": _decisions(report, top, document),
         "mcp": mcp,
         "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
+        "media": read_media(report, top, document.folder),
         "log": _limits(report, LogConfig, top, "log"),
         "credentials": [
             _credential(report, *each, document, environ, used) for each in _items(report, top, "credentials")

@@ -12,7 +12,8 @@ Map, from the outside in:
     _table         every import: name, signature, function             _linker       its C callbacks
     _basic         time, random, sleep, log                            _log          log ring
     _about         version and last error of the ABI                   _guest_error  an error as a guest reads it
-    _chat          cchat_*                                             _session      session state; _chat_response
+    _chat          cchat_* that build a session                        _session      its state
+    _chat_send     cchat_send and cchat_recv; _chat_events             _chat_response what a send gave; the due tool
     _requests      requests that go on in the background               _response     what all response fds share
     _event_queue   events of a stream                                  _last_error   the latest failure of a guest
     _tool_loop     automatic tool calls; _tool_plan its pure part      _guest_tool   calling a tool in the guest
@@ -41,6 +42,7 @@ from spear.hostcall._capture import ByteSink as ByteSink
 from spear.hostcall._chat_port import ChatPort as ChatPort
 from spear.hostcall._chat_port import ChatReply as ChatReply
 from spear.hostcall._chat_port import ChatSnapshot as ChatSnapshot
+from spear.hostcall._chat_port import Emit as Emit
 from spear.hostcall._engine import GuestEngine as GuestEngine
 from spear.hostcall._errors import EngineClosed as EngineClosed
 from spear.hostcall._errors import LinkError as LinkError

@@ -1,32 +1,33 @@
-"""cchat_*: the session calls a guest builds a conversation with. What a send does in between is in `_tool_loop`."""
+"""cchat_*: the calls with which a guest builds a conversation. Sending it and reading the answer: `_chat_send`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from spear.hostcall import _json
-from spear.hostcall._chat_port import ChatReply
 from spear.hostcall._chat_response import ChatResponse
-from spear.hostcall._errno import EBADF, EINVAL, EIO, ENOMEM, Refused
-from spear.hostcall._mcp import check_param, offer_tools
+from spear.hostcall._errno import EAGAIN, EBADF, EINVAL, EIO, ENOMEM, Refused
+from spear.hostcall._mcp import check_param
 from spear.hostcall._outbuf import put_out
 from spear.hostcall._session import ChatSession
-from spear.hostcall._tool_loop import run_loop
-from spear.hostcall._usage import measure
-from spear.ir import ErrorCode, make_error
 
 if TYPE_CHECKING:
     from spear.hostcall._guest import Guest
 
 SET_PARAM: Final = 1
 GET_METRICS: Final = 2
-ENABLE_METRICS: Final = 1
-AUTO_TOOL_CALL: Final = 2
-_UNUSABLE: Final = make_error(ErrorCode.BACKEND_ERROR, "the answer is too large or not representable as JSON")
 
 
 def create(guest: Guest) -> int:
     return guest.fds.add(ChatSession(guest.limits, guest.holdings, guest.mcp.policy))
+
+
+def writable(guest: Guest, fd: int) -> ChatSession:
+    """The session, while no tool loop in the background writes to it. Raises `Refused`."""
+    session = guest.fds.open(fd, ChatSession)
+    if session.loop is not None:
+        raise Refused(EAGAIN)
+    return session
 
 
 def write_msg(guest: Guest, fd: int, role_ptr: int, role_len: int, content_ptr: int, content_len: int) -> int:
@@ -37,7 +38,7 @@ def write_msg(guest: Guest, fd: int, role_ptr: int, role_len: int, content_ptr: 
     memory.check(content_ptr, content_len)
     if content_len > guest.limits.message_bytes:
         return EINVAL
-    session = guest.fds.open(fd, ChatSession)
+    session = writable(guest, fd)
     role = memory.read(role_ptr, role_len).decode("utf-8", "replace")
     content = memory.read(content_ptr, content_len).decode("utf-8", "replace")
     session.add_text(role, content, content_len)
@@ -48,7 +49,7 @@ def write_fn(guest: Guest, fd: int, fn_offset: int, fn_ptr: int, fn_len: int) ->
     guest.memory.check(fn_ptr, fn_len)
     if fn_len > guest.limits.tool_bytes:
         return EINVAL
-    session = guest.fds.open(fd, ChatSession)
+    session = writable(guest, fd)
     text = guest.memory.read(fn_ptr, fn_len).decode("utf-8", "replace")
     session.add_tool(fn_offset, text, fn_len)
     return 0
@@ -87,42 +88,6 @@ def _set_param(guest: Guest, fd: int, arg_ptr: int, arg_len_ptr: int) -> int:
         entry.set_param(key, value, length)
         return 0
     return 0 if isinstance(entry, ChatResponse) else EBADF
-
-
-async def send(guest: Guest, fd: int, flags: int) -> int:
-    session = guest.fds.open(fd, ChatSession)
-    response = ChatResponse(guest.requests)
-    response_fd = guest.fds.add(response)  # reserved before anything is contacted
-    if flags & AUTO_TOOL_CALL:
-        reply, tokens = await run_loop(guest, session)
-    else:
-        snapshot = session.snapshot()
-        snapshot = (await offer_tools(guest, session.mcp)).into(snapshot)
-        reply = await guest.chat(snapshot)
-        tokens, used = measure(snapshot, reply)
-        guest.usage += used
-    metrics = tokens.metrics() if flags & ENABLE_METRICS and not reply.failed else {}
-    body, fits = _encode(reply, guest.limits.body_bytes)
-    try:
-        response.fill(body, metrics if fits else {}, reply.failure if fits else _UNUSABLE)
-    except Refused:
-        guest.fds.close(response_fd)  # the number is never seen by the guest
-        raise
-    return response_fd
-
-
-def _encode(reply: ChatReply, max_bytes: int) -> tuple[bytes, bool]:
-    try:
-        body = _json.dump(reply.body)
-    except ValueError:
-        return _json.dump({"error": {"message": "Runtime error: response is not representable as JSON"}}), False
-    if len(body) > max_bytes:
-        return _json.dump({"error": {"message": "Runtime error: response too large"}}), False
-    return body, True
-
-
-def recv(guest: Guest, fd: int, out_ptr: int, out_len_ptr: int) -> int:
-    return guest.fds.open(fd, ChatResponse).receive(guest, out_ptr, out_len_ptr)
 
 
 def close(guest: Guest, fd: int) -> int:

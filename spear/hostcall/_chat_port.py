@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from spear.ir import CanonicalError, ErrorCode, make_error
+from spear.ir import CanonicalError, ErrorCode, StreamEvent, make_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,17 @@ class ChatReply:
         if self.error is not None or not self.failed:
             return self.error
         told = self.body.get("error")
-        message = told.get("message") if isinstance(told, dict) else None
-        return make_error(ErrorCode.INTERNAL, str(message))
+        told = told if isinstance(told, dict) else {}
+        message, code = str(told.get("message")), told.get("code")
+        if code in {each.value for each in ErrorCode}:
+            return make_error(ErrorCode(code), message)
+        if message.startswith(_INVALID):
+            return make_error(ErrorCode.INVALID_REQUEST, message.removeprefix(_INVALID))
+        return make_error(ErrorCode.INTERNAL, message)
+
+
+_INVALID: Final = "Invalid request: "
+Emit = Callable[[StreamEvent], Awaitable[None]]
 
 
 class ChatPort(Protocol):
@@ -56,3 +65,7 @@ class ChatPort(Protocol):
     """
 
     async def __call__(self, session: ChatSnapshot) -> ChatReply: ...
+
+    async def stream(self, session: ChatSnapshot, emit: Emit) -> ChatReply:
+        """The same, piece by piece: `emit` gets the events of the answer but for its end, which is the reply. While
+        `emit` waits, the backend's connection is not read."""

@@ -23,7 +23,7 @@ from spear.hostcall._epoch import EpochTicker
 from spear.hostcall._errors import EngineClosed
 from spear.hostcall._execution import Execution, GuestTask
 from spear.hostcall._fiber import Runtime
-from spear.hostcall._filter_call import call_filter, no_chat
+from spear.hostcall._filter_call import NoChat, call_filter
 from spear.hostcall._guest import Guest
 from spear.hostcall._limits import Limits
 from spear.hostcall._linker import Linker
@@ -237,7 +237,7 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
         self._ticker.enter()
         try:
             silent = Capture(0), Capture(0)
-            guest = Guest(self._runtime, self._address, self.limits, log, *silent, no_chat)
+            guest = Guest(self._runtime, self._address, self.limits, log, *silent, NoChat())
             return await call_filter(guest, module, question, max_answer, timeout_s)
         finally:
             self._ticker.leave()

@@ -17,7 +17,7 @@ import trio
 
 from spear.hostcall import _binding as native
 from spear.hostcall._call import Trapped
-from spear.hostcall._chat_port import ChatReply, ChatSnapshot
+from spear.hostcall._chat_port import ChatReply, ChatSnapshot, Emit
 from spear.hostcall._endings import Exited, Stopped
 from spear.hostcall._errno import ENOSPC
 from spear.hostcall._errors import LinkError
@@ -39,8 +39,14 @@ class FilterCallFailed(Exception):
     """The guest gave no answer; the text says why."""
 
 
-async def no_chat(session: ChatSnapshot) -> ChatReply:  # noqa: RUF029 -- a ChatPort
-    raise AssertionError("unreachable: such an import is refused")
+class NoChat:
+    """The chat port of a filter."""
+
+    async def __call__(self, session: ChatSnapshot) -> ChatReply:
+        raise AssertionError("unreachable: such an import is refused")
+
+    async def stream(self, session: ChatSnapshot, emit: Emit) -> ChatReply:
+        raise AssertionError("unreachable: such an import is refused")
 
 
 def check_filter(module: Module) -> None:

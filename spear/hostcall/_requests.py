@@ -11,11 +11,10 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from spear.hostcall._errno import EAGAIN, ENOMEM, Refused
+from spear.hostcall._errno import EAGAIN, Refused
 from spear.hostcall._holdings import Holdings
 from spear.hostcall._last_error import LastError
 from spear.hostcall._response import Response
-from spear.ir import CanonicalError, ErrorCode, make_error
 
 
 class Requests:
@@ -85,7 +84,7 @@ class Requests:
                 try:
                     await work()
                 except Refused as refused:
-                    response.fail(_too_much(refused))
+                    response.give_up(refused)
             if clock.cancelled_caught:
                 response.expire()
             assert response.settled, f"{response.call} ended without a body or a terminal event"
@@ -100,9 +99,3 @@ class Requests:
 
 def _nothing() -> None:
     pass
-
-
-def _too_much(refused: Refused) -> CanonicalError:
-    if refused.errno != ENOMEM:
-        raise refused
-    return make_error(ErrorCode.OVERLOADED, "the guest has the host hold too much")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import trio
 
 from spear.hostcall import _json
-from spear.hostcall._errno import EAGAIN, Refused
+from spear.hostcall._errno import EAGAIN, ENOMEM, Refused
 from spear.hostcall._event_queue import EventQueue
 from spear.hostcall._fds import HUP, IN, Entry
 from spear.hostcall._guest_error import guest_error
@@ -96,6 +96,15 @@ class Response(Entry):
         """Its `timeout_ms` is over."""
         message = "the request took longer than its timeout_ms"
         self.fail(make_error(ErrorCode.TIMEOUT, message, clock="total"))
+
+    def give_up(self, refused: Refused) -> None:
+        """What was to be queued does not fit into what the guest may have the host hold: end, and leave the request.
+        Raises `refused` if it is another one."""
+        if refused.errno != ENOMEM:
+            raise refused
+        self.fail(make_error(ErrorCode.OVERLOADED, "the guest has the host hold too much"))
+        if self._scope is not None:
+            self._scope.cancel()
 
     def error_body(self, error: CanonicalError) -> dict[str, Any]:
         return {"error": guest_error(error)}

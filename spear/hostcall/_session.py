@@ -32,7 +32,9 @@ class ChatSession(Entry):
         "_holdings",
         "_limits",
         "_param_costs",
+        "_pins",
         "json_values",
+        "loop",
         "mcp",
         "messages",
         "names",
@@ -46,6 +48,8 @@ class ChatSession(Entry):
         self._limits = limits
         self._holdings = holdings
         self._held = 0
+        self._pins = 0
+        self.loop: object | None = None  # the tool loop that runs in the background; nothing else may write then
         self._param_costs: dict[str, tuple[int, int]] = {}  # text bytes and JSON values
         self.mcp = SessionMcp(policy)
         self.messages: list[dict[str, Any]] = []
@@ -109,7 +113,20 @@ class ChatSession(Entry):
     def snapshot(self) -> ChatSnapshot:
         return ChatSnapshot(self.fd, tuple(self.messages), tuple(self.tools), dict(self.params))
 
+    def pin(self) -> None:
+        """A request in the background uses the messages: they count as held until `unpin`, even when closed."""
+        self._pins += 1
+
+    def unpin(self) -> None:
+        self._pins -= 1
+        if self.closed and not self._pins:
+            self._free()
+
     def release(self) -> None:
+        if not self._pins:
+            self._free()
+
+    def _free(self) -> None:
         self.messages, self.tools, self.names, self.params = [], [], {}, {}
         self._param_costs = {}
         self.mcp = _NO_MCP

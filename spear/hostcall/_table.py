@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from spear.hostcall import _about, _basic, _chat, _epoll, _wasi_files, _wasi_poll, _wasi_process
+from spear.hostcall import _about, _basic, _chat, _chat_send, _epoll, _wasi_files, _wasi_poll, _wasi_process
 from spear.hostcall._memory import BadRange
 from spear.hostcall._unavailable import unavailable
 from spear.hostcall._wasi_errno import FAULT
@@ -96,8 +96,8 @@ _CHAT: Final = (
     _spear("cchat_write_msg", "iiiii", "i", _chat.write_msg),
     _spear("cchat_write_fn", "iiii", "i", _chat.write_fn),
     _spear("cchat_ctl", "iiii", "i", _chat.control),
-    _spear("cchat_send", "ii", "i", _chat.send),
-    _spear("cchat_recv", "iii", "i", _chat.recv),
+    _spear("cchat_send", "ii", "i", _chat_send.send),
+    Hostcall(SPEAR, "cchat_recv", "iii", "i", _chat_send.recv, at_once=_chat_send.recv_at_once),
     _spear("cchat_close", "i", "i", _chat.close),
 )
 

@@ -117,6 +117,7 @@ def tool_message(call: ToolCall, content: str) -> dict[str, Any]:
 # The contents of failed calls, and the bodies of loops that ended early.
 
 NOT_EXECUTED: Final = _json.dump({"error": {"code": "tool_call_limit", "message": "not executed"}}).decode()
+CANCELLED: Final = _json.dump({"error": {"code": "cancelled", "message": "not executed"}}).decode()
 TOO_MANY_ITERATIONS: Final = {"error": {"code": "tool_call_limit", "message": "exceeded max_iterations"}}
 TOO_MANY_CALLS: Final = {"error": {"code": "tool_call_limit", "message": "exceeded max_total_tool_calls"}}
 SESSION_TOO_LARGE: Final = {"error": {"message": "Invalid request: session too large"}}
@@ -125,6 +126,9 @@ SESSION_CLOSED: Final = {"error": {"message": "Invalid request: session closed"}
 
 def tool_failed(rc: int) -> str:
     return _json.dump({"error": {"code": "tool_exec_failed", "message": f"tool rc: {rc}"}}).decode()
+
+
+MCP_FAILED: Final = '{"error":{"code":"mcp_tool_failed","message":'
 
 
 def mcp_failed(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from spear.ir import RequestEnvelope
+from spear.media import NO_MEDIA, MediaAccess
 
 from ._bell import Bell
 from ._case import Case
@@ -48,8 +49,8 @@ class Desk:
     by."""
 
     __slots__ = (
-        "_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "keys", "limits", "mirroring",
-        "pausing", "purses", "stirred",
+        "_memory", "_rng", "bell", "budget", "counts", "decisions", "generation", "keys", "limits", "media",
+        "mirroring", "pausing", "purses", "stirred",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +73,8 @@ class Desk:
         self.decisions = Decisions(generation.config.decisions)
         self.mirroring: Mirroring | None = None
         """There once a route mirrors."""
+        self.media: MediaAccess = NO_MEDIA
+        """What adapters are lent."""
         self.pausing = 0
         """Requests that wait between attempts."""
 

@@ -15,6 +15,7 @@ from actors import Ref
 from spear.backends import BackendMessage, Host, Key, Kind
 from spear.config import HealthConfig, InstanceConfig, RetryConfig, RouterLimits
 from spear.ir import Capabilities, Limits
+from spear.media import NO_MEDIA, MediaAccess
 
 from ._facts import Facts, hash_name
 from ._latency import DEFAULT_TAU_S, Estimate, Latency, Timing
@@ -187,9 +188,9 @@ class Instance:
         """Where they all cool: when the first of them may be used again."""
         return now if self.pool is None else self.pool.ready_at(now)
 
-    def host(self, *, debug_raw: bool) -> Host:
+    def host(self, *, debug_raw: bool, media: MediaAccess = NO_MEDIA) -> Host:
         """What its adapter is lent: its own secrets only, to keep them out of texts."""
         secrets = [key.secret for key in self.keys]
         if self.config.base_url is not None:
             secrets.append(self.config.base_url)
-        return Host(debug_raw=debug_raw, redact=tuple(secrets))
+        return Host(debug_raw=debug_raw, media=media, redact=tuple(secrets))

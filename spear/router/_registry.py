@@ -15,6 +15,7 @@ from spear.config import Config, FilterConfig, InstanceConfig, Origin, SkippedIn
 from spear.config import Route as RouteConfig
 from spear.egress import check_base_url
 from spear.ir import Capabilities, ConfigError, Operation, Problem, RoutingError
+from spear.media import NO_MEDIA, MediaAccess
 
 from ._external import ExternalFilter
 from ._filter import Remembered
@@ -58,12 +59,12 @@ class Generation:
         object.__setattr__(self, "filters", {each.name: each for each in self.config.filters})
         object.__setattr__(self, "tasks", {task.id: task for task in self.config.tasks})
 
-    def spec(self, instance: Instance, *, drain: float = 0.0) -> Spec[BackendMessage]:
+    def spec(self, instance: Instance, *, drain: float = 0.0, media: MediaAccess = NO_MEDIA) -> Spec[BackendMessage]:
         """How a supervisor starts the actor of `instance`; its ref then goes to `instance.ref`."""
         return backend_spec(
             instance.kind,
             instance.config,
-            instance.host(debug_raw=self.config.debug_raw),
+            instance.host(debug_raw=self.config.debug_raw, media=media),
             limits=instance.capabilities.limits,
             max_inflight=instance.max_inflight,
             max_queue=instance.max_queue,

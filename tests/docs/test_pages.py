@@ -24,6 +24,7 @@ RUN = (
     "reference/command-line.md",
     "reference/python.md",
     "reference/errors.md",
+    "explanation/media.md",
 )
 OTHERS = {
     "actors/tutorial.md": "tests/actors/test_docs_examples.py",

@@ -78,6 +78,12 @@ def test_its_dependency_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal("stub") == "kind 'stub': trio is not installed: pip install 'spear-runtime[some]'"
 
 
+def test_what_it_needs_later_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    expected = "kind 'hashed_ngrams': numpy is not installed: pip install 'spear-runtime[local]'"
+    assert refusal("hashed_ngrams") == expected
+
+
 def test_third_party(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, third=f"{__name__}:THIRD", stub=f"{__name__}:NO_KIND", openai_realtime_ws=f"{__name__}:THIRD")
     monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or _this_module())
@@ -119,10 +125,26 @@ def test_need() -> None:
         need("no_such_module_at_all", "onnx")
 
 
-UNUSED = ("httpx", "httpcore2", "wasmtime", "spear.backends.openai", "trio_websocket")
+UNUSED = (
+    "httpx",
+    "httpcore2",
+    "wasmtime",
+    "spear.backends.openai",
+    "trio_websocket",
+    "numpy",
+    "PIL",
+    "pocketsphinx",
+    "_pocketsphinx",
+)
 PROGRAMS = {
     "import": "import spear, spear.backends, spear.ir",
     "look-up of the stub": "from spear.backends import find_kind, known_kinds; find_kind('stub'); known_kinds()",
+    "look-up of those that compute here": """
+from spear.backends import find_kind
+
+for name in ("hashed_ngrams", "prompt_card", "espeak", "pocketsphinx"):
+    find_kind(name)
+""",
     "a runtime of stubs": """
 import trio, spear
 

@@ -23,6 +23,11 @@ from spear.config import (
     KeyLimits,
     KeysConfig,
     LogConfig,
+    McpConfig,
+    McpHttp,
+    McpServer,
+    McpStdio,
+    MediaConfig,
     Mirror,
     MirrorLimits,
     Price,
@@ -37,6 +42,7 @@ from spear.config import (
     load_config,
 )
 from spear.config import _later as later
+from spear.config._model import McpApproval, McpBudgets
 from spear.config._spear import POLICIES
 from spear.ir import Limits
 from spear.router import POLICIES as ROUTER_POLICIES
@@ -44,7 +50,7 @@ from spear.router import POLICIES as ROUTER_POLICIES
 DOCS = Path(__file__).parents[3] / "docs"
 REFERENCE = (DOCS / "reference/configuration.md").read_text(encoding="utf-8")
 MIGRATION = (DOCS / "how-to/migrate-existing-config.md").read_text(encoding="utf-8")
-NOT_WRITTEN = {"origin", "layout", "skipped", "warnings"}
+NOT_WRITTEN = {"files", "missing", "secrets", "origin", "layout", "skipped", "warnings"}
 SECTIONS: dict[str, type[BaseModel]] = {
     "[spear]": Config,
     "[[spear.backends]]": InstanceConfig,
@@ -68,6 +74,13 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[spear.keys]": KeysConfig,
     "[spear.mirrors]": MirrorLimits,
     "[spear.guests]": GuestLimits,
+    "[spear.media]": MediaConfig,
+    "[spear.mcp]": McpConfig,
+    "[[spear.mcp.servers]]": McpServer,
+    "servers.stdio": McpStdio,
+    "servers.http": McpHttp,
+    "servers.budgets": McpBudgets,
+    "servers.approval_policy": McpApproval,
     "[spear.log]": LogConfig,
 }
 

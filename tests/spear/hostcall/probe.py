@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import trio
 import wasmtime
 from hypothesis import HealthCheck, settings
 
-from spear.hostcall import ChatReply, ChatSnapshot, GuestEngine, GuestTask, Limits
+from spear.hostcall import ChatReply, ChatSnapshot, Emit, GuestEngine, GuestTask, Limits
 from spear.hostcall import _binding as native
 from spear.hostcall._capture import Capture
 from spear.hostcall._guest import Guest
@@ -80,6 +81,46 @@ class Scripted:
     async def __call__(self, session: ChatSnapshot) -> ChatReply:
         self.asked.append(session)
         return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+
+
+class Streaming:
+    """A chat port whose rounds are scripted event by event: each is a list of events, a float among them a pause in
+    seconds and an `Event` something to wait for, with its reply last. It is no backend. `ended` counts the rounds that
+    came to their end, `left` those that were cancelled before."""
+
+    def __init__(self, *rounds: list[Any]) -> None:
+        self.rounds = list(rounds)
+        self.asked: list[ChatSnapshot] = []
+        self.emitted = self.ended = self.left = 0
+
+    async def __call__(self, session: ChatSnapshot) -> ChatReply:
+        return await self._answer(session, None)
+
+    async def stream(self, session: ChatSnapshot, emit: Emit) -> ChatReply:
+        return await self._answer(session, emit)
+
+    async def _answer(self, session: ChatSnapshot, emit: Emit | None) -> ChatReply:
+        self.asked.append(session)
+        *steps, reply = self.rounds.pop(0) if len(self.rounds) > 1 else self.rounds[0]
+        assert isinstance(reply, ChatReply)
+        try:
+            await self._steps(steps, emit)
+        except BaseException:
+            self.left += 1
+            raise
+        self.ended += 1
+        return reply
+
+    async def _steps(self, steps: list[Any], emit: Emit | None) -> None:
+        await trio.lowlevel.checkpoint()
+        for step in steps:
+            if isinstance(step, float):
+                await trio.sleep(step)
+            elif isinstance(step, trio.Event):
+                await step.wait()
+            elif emit is not None:
+                await emit(step)
+                self.emitted += 1
 
 
 class Probe:

@@ -209,7 +209,7 @@ async def test_send_check_order_and_reserved_fd():
     async with open_probe(chat, limits=Limits(open_fds=2)) as probe:
         fd = await probe.call("cchat_create")
         assert await probe.call("cchat_send", 5, 0) == -9
-        response = await probe.call("cchat_send", fd, 0xFFFF & ~2)
+        response = await probe.call("cchat_send", fd, 0xFFFF & ~(2 | 4 | 8))
         assert response == 1001
         assert await probe.call("cchat_send", fd, 0) == -12  # no fd left: nobody is asked
         assert len(chat.asked) == 1

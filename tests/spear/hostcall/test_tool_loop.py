@@ -116,7 +116,7 @@ async def test_one_round():
 async def test_without_the_bit_tool_calls_stay_in_the_body():
     async with probe_with(wants(("c1", "echo", "{}"))) as probe:
         fd = await prepare(probe, "echo")
-        response = await probe.call("cchat_send", fd, 1 | 4 | 8)
+        response = await probe.call("cchat_send", fd, 1 | 16 | 32)
         assert (await probe.body(response))["choices"][0]["message"]["tool_calls"][0]["id"] == "c1"
         assert len(messages(probe, fd)) == 1
 

@@ -137,7 +137,7 @@ def test_brackets_inside_strings_are_not_nesting():
         "\ud800",
         {"\udfff": 1},
         {1, 2},
-        object(),
+        object,
         b"bytes",
     ],
     ids=repr,
@@ -156,7 +156,7 @@ def test_a_cycle_is_not_written():
         check_json(cycle)
 
 
-@pytest.mark.parametrize("value", [math.nan, {1: 2}, (1,), {1}, "\ud800", {"\ud800": 1}, [[object()]]], ids=repr)
+@pytest.mark.parametrize("value", [math.nan, {1: 2}, (1,), {1}, "\ud800", {"\ud800": 1}, [[object]]], ids=repr)
 def test_check_refuses_what_is_not_json(value):
     with pytest.raises(MalformedJson):
         check_json(value)

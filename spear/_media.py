@@ -1,0 +1,59 @@
+"""The media store of a runtime: opened with it, kept by an actor, closed after everybody who uses it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Never
+
+import trio
+
+from actors import Spec, StartFailed, Supervisor, SupervisorClosed
+
+from .config import MediaConfig
+from .media import MediaKeeper, MediaStore
+
+
+@asynccontextmanager
+async def open_media(config: MediaConfig) -> AsyncIterator[MediaStore]:
+    """With a folder of its own it is opened now; raises `SpearError` where that cannot be used."""
+    store = MediaStore(config)
+    try:
+        if config.path is not None:
+            await store.opened_files()
+        yield store
+    finally:
+        if store.used:
+            with trio.CancelScope(shield=True):  # a private folder is removed, and nobody else will
+                await trio.to_thread.run_sync(store.close)
+        else:
+            store.close()
+
+
+async def keep_media(store: MediaStore, supervisor: Supervisor) -> None:
+    """Start its actor now, where it has a folder of its own, or else with its first use."""
+    keeper = _Keeper(store, supervisor)
+    store.opened = keeper.start
+    if store.config.path is not None:
+        await keeper.start()
+
+
+class _Keeper:
+    def __init__(self, store: MediaStore, supervisor: Supervisor) -> None:
+        self._store = store
+        self._supervisor = supervisor
+        self._starting = trio.Lock()
+
+    async def start(self) -> None:
+        async with self._starting:
+            if self._store.opened is None:
+                return
+            spec: Spec[Never] = Spec(name="media", factory=partial(MediaKeeper, self._store))
+            try:
+                await self._supervisor.start(spec)
+            except SupervisorClosed:
+                pass  # it is used by those who are leaving
+            except StartFailed as failed:
+                raise failed.__cause__ or failed from None
+            self._store.opened = None

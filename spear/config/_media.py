@@ -1,0 +1,45 @@
+"""`[spear.media]`: where objects are kept, and what may be fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path as FilePath
+
+from ._model import MediaConfig
+from ._positions import Path
+from ._report import Report
+from ._sections import Table, build, durations, keys_of, only_known, table
+
+
+def read_media(report: Report, top: Table, folder: FilePath) -> MediaConfig | None:
+    """A relative path is relative to the folder of the configuration."""
+    path = ("spear", "media")
+    values = only_known(report, table(report, top, ("spear",), "media"), path, keys_of(MediaConfig))
+    values = durations(report, values, path, ("expire_s",))
+    values = _with_folder(report, values, path, folder)
+    section = build(report, MediaConfig, values, path)
+    if section is not None:
+        for low, high in (("max_object_bytes", "max_task_bytes"), ("max_task_bytes", "max_bytes")):
+            least, most = getattr(section, low), getattr(section, high)
+            if least > most:
+                report.add((*path, high), f"is {most}; expected at least {low}, which is {least}")
+    return section
+
+
+def _with_folder(report: Report, values: Table, path: Path, folder: FilePath) -> Table:
+    name = values.get("path")
+    if not isinstance(name, str):
+        return values
+    if not name.strip() or "\0" in name:
+        report.add((*path, "path"), 'is empty or no path; expected the name of a folder, such as "media"')
+        return {key: value for key, value in values.items() if key != "path"}
+    found = (folder / name).absolute()
+    if not _takes_a_folder(found):
+        report.add((*path, "path"), "is no place for a folder; expected one that exists, or a new one in one that does")
+    return {**values, "path": str(found)}
+
+
+def _takes_a_folder(path: FilePath) -> bool:
+    try:
+        return path.is_dir() or (path.parent.is_dir() and not path.exists())
+    except OSError:  # too long, or not to be entered
+        return False
