@@ -12,8 +12,7 @@ from spear.config import Config
 from spear.config._mcp import MAX_MCP_SERVERS
 from spear.config._model import FilterConfig, McpBudgets, Timeouts
 from spear.filters import _port, _wasm
-from spear.hostcall import Limits, _limits
-from spear.hostcall import _mcp
+from spear.hostcall import Limits, _limits, _mcp
 from spear.ir import _json
 from spear.mcp import _client, _messages, _results, _stderr, _tools
 from spear.media import _files as _media_files

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from typing import Any
+from typing import Any, Final
 
 import httpcore2
 import trio
@@ -40,6 +40,10 @@ async def start_tls(tcp: TcpStream, context: ssl.SSLContext, host: str) -> TcpSt
     return TcpStream(stream, tcp.socket)
 
 
+_LARGE: Final = 64 * 1024
+"""Bytes that are not copied for the sake of one segment less."""
+
+
 class TcpStream(httpcore2.AsyncNetworkStream):
     def __init__(self, stream: trio.abc.Stream, sock: trio.socket.SocketType) -> None:
         self.stream = stream
@@ -61,9 +65,12 @@ class TcpStream(httpcore2.AsyncNetworkStream):
         if not self._held:
             self._held = buffer
             return
-        data, self._held = self._held + buffer, b""
+        first, self._held = self._held, b""
+        large = max(len(first), len(buffer)) > _LARGE
         try:
-            await self.stream.send_all(data)
+            await self.stream.send_all(first if large else first + buffer)
+            if large:
+                await self.stream.send_all(buffer)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise httpcore2.WriteError("the connection was reset") from error
 
