@@ -85,7 +85,7 @@ def watched(path: Path, config: Config) -> tuple[Path, ...]:
     """The file, and those of its keys, filters and MCP servers."""
     keys = (each.source.removeprefix(_FILE) for each in config.credentials if each.source.startswith(_FILE))
     modules = (Path(each.path) for each in config.filters if each.path is not None)
-    registry = (Path(each) for each in config.mcp.files)
+    registry = (Path(each) for each in config.mcp.sources)
     return (path, *(path.parent / each for each in keys), *modules, *registry)
 
 

@@ -40,7 +40,7 @@ _OURS: Final = frozenset(
 def read_mcp(report: Report, top: Table, document: Document, environ: Mapping[str, str]) -> McpConfig | None:
     path = ("spear", "mcp")
     values = only_known(
-        report, table(report, top, ("spear",), "mcp"), path, keys_of(McpConfig, without=("origin", "files"))
+        report, table(report, top, ("spear",), "mcp"), path, keys_of(McpConfig, without=("origin", "sources"))
     )
     found = [
         _Reader(report, document.folder, environ).server(at, item)
@@ -58,7 +58,7 @@ def read_mcp(report: Report, top: Table, document: Document, environ: Mapping[st
     section = build(report, McpConfig, values, path)
     if section is None or None in found:
         return None
-    return section.model_copy(update={"servers": tuple(found), "files": tuple(files)})
+    return section.model_copy(update={"servers": tuple(found), "sources": tuple(files)})
 
 
 def credentials_of(section: McpConfig | None) -> set[str]:

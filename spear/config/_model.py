@@ -466,7 +466,7 @@ class McpConfig(Section):
     path: str | None = None
     start: Literal["first_use", "at_once"] = "first_use"
     servers: tuple[McpServer, ...] = ()
-    files: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     """What was read under `path`, that folder first."""
 
 

@@ -51,7 +51,7 @@ from spear.router import POLICIES as ROUTER_POLICIES
 DOCS = Path(__file__).parents[3] / "docs"
 REFERENCE = (DOCS / "reference/configuration.md").read_text(encoding="utf-8")
 MIGRATION = (DOCS / "how-to/migrate-existing-config.md").read_text(encoding="utf-8")
-NOT_WRITTEN = {"files", "missing", "secrets", "origin", "layout", "skipped", "warnings"}
+NOT_WRITTEN = {"sources", "missing", "secrets", "origin", "layout", "skipped", "warnings"}
 SECTIONS: dict[str, type[BaseModel]] = {
     "[spear]": Config,
     "[[spear.backends]]": InstanceConfig,

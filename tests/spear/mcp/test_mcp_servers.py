@@ -220,7 +220,9 @@ async def test_a_large_answer_is_cut_at_a_character():
 async def test_a_hanging_call_is_given_up_and_the_server_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(_stdio, "SILENT_S", 0.5)
     notes = tmp_path / "notes"
-    async with nothing_left(), opened(stdio(notes=notes, budgets={"tool_timeout_ms": 200})) as runtime:
+    server = stdio(notes=notes, budgets={"tool_timeout_ms": 200})
+    async with nothing_left(), opened(server, mcp={"start": "at_once"}) as runtime:
+        await until(lambda: runtime.mcp_servers()[0]["state"] == "ready")
         assert await told(runtime, text="hang") == "mcp tool timeout"
         await until(lambda: "notifications/cancelled" in notes.read_text(encoding="utf-8"))
         assert await runtime.call_mcp_tool("s", "echo")  # the others go on
