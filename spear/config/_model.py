@@ -450,10 +450,10 @@ class LogConfig(Section):
 
 
 class Config(Section):
-    """A whole configuration. `layout` tells which of the two TOML layouts it came from (`spear` for a dict or the
-    default)."""
+    """A whole configuration. `layout` tells which of the two TOML layouts it came from (`spear` for a dict);
+    `embedded` is what holds without any: of its backends, those that cannot work here are left out."""
 
-    layout: Literal["spear", "spearlet"] = "spear"
+    layout: Literal["spear", "spearlet", "embedded"] = "spear"
     default_policy: PolicyName | None = None
     on_exhausted: OnExhausted = "wait"
     """What becomes of a request for which nobody is well."""
