@@ -30,6 +30,7 @@ from actors import (
 
 from ._extras import need
 from ._guest_chat import GuestChat
+from ._guest_operations import guest_operations
 from ._media import keep_media, open_media
 from ._mirrors import MirrorsNode, check_records_file
 from ._operations import (
@@ -289,6 +290,7 @@ class Runtime:
                 module,
                 task=GuestTask(task.id, task.config),
                 chat=GuestChat(self.invoke, self.stream, task, execution_id),
+                operations=guest_operations(self, task, execution_id),
                 entry=entry,
                 timeout_s=limit_s,
                 on_log=on_log,
@@ -449,7 +451,7 @@ async def open_runtime(
     or probe.
 
     Args:
-        config: a `Config`, the path of a TOML file, or a mapping of the same shape; None = one embedded stub.
+        config: a `Config`, the path of a TOML file, or a mapping of the same shape; None = the embedded backends.
         instruments: see `actors.Instrument`.
         observer: called with every finished request and its response; what it raises is raised from the call.
         seed: makes the router's choices repeatable.
