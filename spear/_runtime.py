@@ -31,6 +31,7 @@ from actors import (
 from ._discovery import with_discovered
 from ._extras import need
 from ._guest_chat import GuestChat
+from ._guest_operations import guest_operations
 from ._media import keep_media, open_media
 from ._mirrors import MirrorsNode, check_records_file
 from ._operations import (
@@ -290,6 +291,7 @@ class Runtime:
                 module,
                 task=GuestTask(task.id, task.config),
                 chat=GuestChat(self.invoke, self.stream, task, execution_id),
+                operations=guest_operations(self, task, execution_id),
                 entry=entry,
                 timeout_s=limit_s,
                 on_log=on_log,

@@ -361,6 +361,9 @@ class DecisionsConfig(Section):
     """The one that is written, and those it was before."""
 
 
+GuestFamily = Literal["emb", "img", "asr", "tts", "media"]
+
+
 class GuestLimits(Section):
     """Bounds of guest executions."""
 
@@ -368,6 +371,8 @@ class GuestLimits(Section):
     timeout_s: Seconds | None = 300.0
     memory_bytes: Annotated[int, Field(ge=65_536, le=4_294_967_296)] = 268_435_456
     module_cache: bool = True
+    families: tuple[GuestFamily, ...] = ("emb", "img", "asr", "tts", "media")
+    """Of the hostcalls beyond chat, those that guests may use; the others say that they are switched off."""
 
 
 class MediaConfig(Section):
@@ -384,6 +389,14 @@ class MediaConfig(Section):
     max_inline_bytes: Annotated[int, Field(ge=0, le=1_048_576)] = 65_536
     """Larger inline data of a guest is stored."""
     expire_s: Seconds = 86_400.0
+    allow_origins: tuple[str, ...] = ()
+    """From where `http_url` references may be fetched."""
+    allow_private_origins: tuple[str, ...] = ()
+    """The same, and they may lie in private networks, and speak plain HTTP."""
+    allow_plaintext: bool = False
+    """Let `allow_origins` have some with plain HTTP."""
+    fetch_timeout_s: Seconds = 60.0
+    fetch_idle_s: Seconds = 10.0
 
 
 class TaskConfig(Section):

@@ -17,6 +17,7 @@ from spear.hostcall._limits import Limits
 from spear.hostcall._log import LogRing
 from spear.hostcall._mcp import NO_MCP, GuestMcp
 from spear.hostcall._memory import GuestMemory
+from spear.hostcall._operation_port import NO_OPERATIONS, OperationPort
 from spear.hostcall._requests import Requests
 from spear.hostcall._usage import Usage
 from spear.hostcall._wasi_files import StdFds
@@ -29,6 +30,7 @@ class Guest:
     """Made for one execution and thrown away with it. `close` frees the store."""
 
     __slots__ = (
+        "audio_holdings",
         "chat",
         "deadline",
         "fds",
@@ -39,6 +41,7 @@ class Guest:
         "log",
         "mcp",
         "memory",
+        "operations",
         "overrun",
         "requests",
         "stderr",
@@ -59,6 +62,7 @@ class Guest:
         stdout: Capture,
         stderr: Capture,
         chat: ChatPort,
+        operations: OperationPort = NO_OPERATIONS,
         mcp: GuestMcp = NO_MCP,
     ) -> None:
         self.limits = limits
@@ -66,11 +70,13 @@ class Guest:
         self.stdout = stdout
         self.stderr = stderr
         self.chat = chat
+        self.operations = operations
         self.mcp = mcp
         self.memory = GuestMemory()
         self.table: native.Table | None = None
         self.fds = FdTable(limits.open_fds, limits.watches)
         self.holdings = Holdings(limits.held_bytes)
+        self.audio_holdings = Holdings(limits.audio_held_bytes)
         self.last_error = LastError()
         self.requests = Requests(self.holdings, self.fds.touch, self.last_error, limits.in_flight)
         self.stdio = StdFds(stdout, stderr)
