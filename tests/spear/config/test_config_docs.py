@@ -31,6 +31,7 @@ from spear.config import (
     MediaConfig,
     Mirror,
     MirrorLimits,
+    OllamaDiscovery,
     Price,
     Probe,
     RedisConfig,
@@ -51,7 +52,7 @@ from spear.router import POLICIES as ROUTER_POLICIES
 DOCS = Path(__file__).parents[3] / "docs"
 REFERENCE = (DOCS / "reference/configuration.md").read_text(encoding="utf-8")
 MIGRATION = (DOCS / "how-to/migrate-existing-config.md").read_text(encoding="utf-8")
-NOT_WRITTEN = {"sources", "missing", "secrets", "origin", "layout", "skipped", "warnings"}
+NOT_WRITTEN = {"sources", "missing", "secrets", "origin", "layout", "skipped", "discovered", "warnings"}
 SECTIONS: dict[str, type[BaseModel]] = {
     "[spear]": Config,
     "[[spear.backends]]": InstanceConfig,
@@ -83,6 +84,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "servers.budgets": McpBudgets,
     "servers.approval_policy": McpApproval,
     "[spear.log]": LogConfig,
+    "[spear.discovery.ollama]": OllamaDiscovery,
 }
 
 
