@@ -509,8 +509,7 @@ async def open_runtime(
         meters=local_meter if link is None else link.meter,
     )
     await check_records_file(loaded)
-    check_addresses(loaded)
-    _check_functions(filters or {}, loaded)
+    _check_before_start(filters or {}, loaded)
     counters = Counters()
     desk.limits.counts.attach(counters)
     desk.keys.on_change = partial(_count_key, counters)
@@ -596,7 +595,8 @@ async def _start_probes(desk: Desk, supervisor: Supervisor, counters: Counters, 
         started.append(await supervisor.start(prober_spec(desk, counters)))
 
 
-def _check_functions(filters: Mapping[str, FilterFunction], config: Config) -> None:
+def _check_before_start(filters: Mapping[str, FilterFunction], config: Config) -> None:
+    check_addresses(config)
     known = {each.name for each in config.filters if each.kind == "python"}
     for name in filters.keys() - known:
         there = ", ".join(sorted(known)) or "none"
