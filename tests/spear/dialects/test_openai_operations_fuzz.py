@@ -31,6 +31,10 @@ def objects(**fields):
     return st.fixed_dictionaries({}, optional={key: values | value for key, value in fields.items()})
 
 
+def _says(error, beginning):
+    assert error.error.message.startswith(beginning)
+
+
 vectors = st.lists(numbers, max_size=3) | st.lists(scalars, max_size=3) | st.binary(max_size=12).map(
     lambda data: base64.b64encode(data).decode()
 )  # fmt: skip
@@ -47,7 +51,7 @@ def test_any_answer_to_embeddings(body, encoding, count):
     try:
         result, usage = embeddings_from_body(body, request)
     except BackendError as error:
-        assert error.error.message.startswith("the embeddings cannot be used: ")
+        _says(error, "the embeddings cannot be used: ")
         return
     rows = result.vectors if result.vectors is not None else result.base64
     assert len(rows) == count
@@ -82,7 +86,7 @@ def test_any_answer_to_images(body):
     try:
         images, _, usage = images_from_body(body)
     except BackendError as error:
-        assert error.error.message.startswith("the images cannot be used: ")
+        _says(error, "the images cannot be used: ")
         return
     assert images
     assert usage.images == len(images)
@@ -99,8 +103,7 @@ beginnings = st.sampled_from(
 def test_any_bytes_are_a_picture_of_a_usable_size_or_none(beginning, data, cut):
     try:
         picture = read_picture((beginning + data)[cut:])
-    except NotAPicture as error:
-        assert str(error)
+    except NotAPicture:
         return
     assert 0 < picture.width <= MAX_SIDE
     assert 0 < picture.height <= MAX_SIDE
@@ -130,7 +133,7 @@ def test_any_answer_to_a_recording(body):
     try:
         result, usage = transcript_from_body(body)
     except BackendError as error:
-        assert error.error.message.startswith("the transcript cannot be used: ")
+        _says(error, "the transcript cannot be used: ")
         return
     assert all(0 <= segment.start_s <= segment.end_s for segment in result.segments)
     assert usage.audio_seconds is None or usage.audio_seconds >= 0
@@ -186,7 +189,7 @@ def test_any_bytes_have_a_format_or_none(data):
 
 @pytest.mark.parametrize(
     ("mime", "name"),
-    [("audio/mpeg", "audio.mp3"), ("audio/x-wav; codecs=1", "audio.wav"), ("audio/webm", "audio.webm"), ("x/y", "audio.bin")],
+    [("audio/mpeg", "audio.mp3"), ("audio/x-wav; codecs=1", "audio.wav"), ("x/y", "audio.bin")],
 )  # fmt: skip
 def test_the_name_of_an_upload_ends_as_its_type_says(mime, name):
     assert file_name(mime) == name
