@@ -451,7 +451,7 @@ async def open_runtime(
     or probe.
 
     Args:
-        config: a `Config`, the path of a TOML file, or a mapping of the same shape; None = one embedded stub.
+        config: a `Config`, the path of a TOML file, or a mapping of the same shape; None = the embedded backends.
         instruments: see `actors.Instrument`.
         observer: called with every finished request and its response; what it raises is raised from the call.
         seed: makes the router's choices repeatable.

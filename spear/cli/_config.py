@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +60,9 @@ def check(context: click.Context, file: Path | None, config_path: Path | None, a
 @click.pass_context
 def init(context: click.Context, force: bool) -> None:
     """Write a spear.toml into this folder that works at once, with examples of most other things."""
-    text = files("spear.config").joinpath("starter.toml").read_text(encoding="utf-8")
+    from ._starter import starter_text
+
+    text = starter_text()
     try:
         with Path(FILE_NAME).open("w" if force else "x", encoding="utf-8") as stream:
             stream.write(text)
@@ -82,8 +83,10 @@ def _name(found: Path | None) -> str | None:
 
 
 def _print(found: Path | None, loaded: Config, generation: Generation) -> None:
-    where = str(found) if found is not None else "no configuration found: the embedded stub"
-    click.echo(f"{where} (layout [{'spearlet.llm' if loaded.layout == 'spearlet' else 'spear'}])\n")
+    if found is None:
+        click.echo("no configuration found: the embedded backends\n")
+    else:
+        click.echo(f"{found} (layout [{'spearlet.llm' if loaded.layout == 'spearlet' else 'spear'}])\n")
     rows = [_backend(each, loaded) for each in generation.instances]
     keys = ("name", "kind", "hosting", "model", "model_class", "weight", "priority", "credential", "state")
     headings = [{"name": "backend", "model_class": "class"}.get(key, key) for key in keys]

@@ -27,6 +27,7 @@ from ._load import FILE_NAME as FILE_NAME
 from ._load import default_config as default_config
 from ._load import find_config as find_config
 from ._load import load_config as load_config
+from ._model import ALL_STEPS as ALL_STEPS
 from ._model import Budget as Budget
 from ._model import BudgetMatch as BudgetMatch
 from ._model import Config as Config

@@ -8,7 +8,7 @@ judge (does the kind exist, can it do that operation) is checked when the regist
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,6 +42,11 @@ class Origin(Section):
 Seconds = Annotated[float, Field(gt=0)]
 PolicyName = str
 OnExhausted = Literal["wait", "panic", "fail"]
+DegradationStep = Literal[
+    "tools_by_prompt", "merge_system", "mask_to_text", "drop_timestamps", "strip_ssml", "default_voice",
+    "parameters_dropped",
+]  # fmt: skip
+ALL_STEPS: Final[tuple[DegradationStep, ...]] = get_args(DegradationStep)
 MaxAttempts = Annotated[int, Field(ge=1, le=10)]
 
 
@@ -389,6 +394,14 @@ class MediaConfig(Section):
     max_inline_bytes: Annotated[int, Field(ge=0, le=1_048_576)] = 65_536
     """Larger inline data of a guest is stored."""
     expire_s: Seconds = 86_400.0
+    allow_origins: tuple[str, ...] = ()
+    """From where `http_url` references may be fetched."""
+    allow_private_origins: tuple[str, ...] = ()
+    """The same, and they may lie in private networks, and speak plain HTTP."""
+    allow_plaintext: bool = False
+    """Let `allow_origins` have some with plain HTTP."""
+    fetch_timeout_s: Seconds = 60.0
+    fetch_idle_s: Seconds = 10.0
 
 
 class TaskConfig(Section):
@@ -442,11 +455,13 @@ class LogConfig(Section):
 
 
 class Config(Section):
-    """A whole configuration. `layout` tells which of the two TOML layouts it came from (`spear` for a dict or the
-    default)."""
+    """A whole configuration. `layout` tells which of the two TOML layouts it came from (`spear` for a dict);
+    `embedded` is what holds without any: of its backends, those that cannot work here are left out."""
 
-    layout: Literal["spear", "spearlet"] = "spear"
+    layout: Literal["spear", "spearlet", "embedded"] = "spear"
     default_policy: PolicyName | None = None
+    allow_degradation: tuple[DegradationStep, ...] | None = None
+    """What may be done less well than asked, for requests that allow it, too; None = all steps."""
     on_exhausted: OnExhausted = "wait"
     """What becomes of a request for which nobody is well."""
     debug_raw: bool = False

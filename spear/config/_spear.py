@@ -69,7 +69,7 @@ _ORDERED = (
     ("keys", "cool_s", "cool_max_s"),
 )
 _NO_PLACE: Final = "is no place for a file; expected a file in a folder that exists"
-_SCALARS = ("default_policy", "on_exhausted", "debug_raw", "tracing")
+_SCALARS = ("default_policy", "allow_degradation", "on_exhausted", "debug_raw", "tracing")
 
 
 def read(document: Document, environ: Mapping[str, str]) -> Config:
