@@ -449,6 +449,32 @@ class Budget(Section):
         return match.model_class is None or match.model_class.strip() in instance.answers_to
 
 
+class OllamaDiscovery(Section):
+    """Which models of an Ollama server become backends of their own."""
+
+    enabled: bool = False
+    scope: Literal["serving", "installed"] = "serving"
+    base_url: Secret | None = None
+    allow_remote: bool = False
+    timeout: Annotated[float, Field(gt=0, le=60)] = 1.5
+    max_models: Annotated[int, Field(ge=0)] = 32
+    allow_models: tuple[str, ...] = ()
+    deny_models: tuple[str, ...] = ()
+    name_prefix: Annotated[str, Field(max_length=64)] = "ollama/"
+    name_conflict: Literal["skip", "overwrite"] = "skip"
+    default_weight: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    default_priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
+    default_ops: tuple[Operation, ...] | None = None
+    default_features: tuple[str, ...] | None = None
+    default_transports: tuple[Transport, ...] | None = None
+
+
+class Discovery(Section):
+    """Models that are found, not configured."""
+
+    ollama: OllamaDiscovery = OllamaDiscovery()
+
+
 class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = "warning"
     format: Literal["console", "json"] = "console"
@@ -485,6 +511,9 @@ class Config(Section):
     guests: GuestLimits = GuestLimits()
     media: MediaConfig = MediaConfig()
     log: LogConfig = LogConfig()
+    discovery: Discovery = Discovery()
+    discovered: tuple[str, ...] = ()
+    """Of the backends, those that discovery found."""
     warnings: tuple[str, ...] = ()
     origin: Origin = Origin()
 
@@ -495,4 +524,5 @@ class Config(Section):
         addresses = (backend.base_url for backend in self.backends)
         urls = (each.url for each in self.filters)
         shared = () if self.redis is None else self.redis.secrets
-        return tuple(secret for secret in (*keys, *addresses, *urls, *shared) if secret)
+        ollama = () if self.discovery.ollama.base_url is None else (self.discovery.ollama.base_url,)
+        return tuple(secret for secret in (*keys, *addresses, *urls, *ollama, *shared) if secret)
