@@ -389,6 +389,14 @@ class MediaConfig(Section):
     max_inline_bytes: Annotated[int, Field(ge=0, le=1_048_576)] = 65_536
     """Larger inline data of a guest is stored."""
     expire_s: Seconds = 86_400.0
+    allow_origins: tuple[str, ...] = ()
+    """From where `http_url` references may be fetched."""
+    allow_private_origins: tuple[str, ...] = ()
+    """The same, and they may lie in private networks, and speak plain HTTP."""
+    allow_plaintext: bool = False
+    """Let `allow_origins` have some with plain HTTP."""
+    fetch_timeout_s: Seconds = 60.0
+    fetch_idle_s: Seconds = 10.0
 
 
 class TaskConfig(Section):

@@ -13,6 +13,7 @@ from spear.config._model import FilterConfig, Timeouts
 from spear.filters import _port, _wasm
 from spear.hostcall import Limits, _limits
 from spear.ir import _json
+from spear.media import _fetch as _media_fetch
 from spear.media import _files as _media_files
 from spear.router.limits import _allowance
 from spear.router.record import _log, _reader
@@ -41,7 +42,7 @@ def defaults() -> Mapping[str, Any]:
     found: dict[str, Any] = {f"{name}.{key}": value for name, model in sections.items() for key, value in model}
     guest = Limits()
     found |= {name: getattr(guest, name) for name in guest.__dataclass_fields__}
-    for module in (_limits, egress, _json, _allowance, _port, _wasm, _log, _reader, _media_files):
+    for module in (_limits, egress, _json, _allowance, _port, _wasm, _log, _reader, _media_files, _media_fetch):
         found |= {name: value for name, value in vars(module).items() if name.isupper()}
     return found
 
