@@ -18,6 +18,7 @@ import trio
 
 from actors import ActorCrashed, ActorStopped, MailboxFull, Ref
 
+from ._discovery import with_discovered
 from ._mirrors import MirrorsNode, check_records_file
 from ._tree import CannotStart, Replace
 from .backends import Kind
@@ -30,7 +31,7 @@ from .secrets import Redactor
 from .telemetry import Counters, get_logger, redacting
 
 _log = get_logger("spear.reload")
-_NO_SETTINGS: Final = frozenset({"backends", "credentials", "skipped", "warnings", "origin"})
+_NO_SETTINGS: Final = frozenset({"backends", "credentials", "skipped", "discovered", "warnings", "origin"})
 """What the lists of instances say already, and what is no setting at all."""
 _FIXED_ROUTER: Final = ("max_requests", "max_waiting")
 _FIXED_GUESTS: Final = ("max_executions", "memory_bytes", "module_cache")
@@ -141,8 +142,9 @@ class Reloader:
             return self._failed(f"a bug, see the log: {type(bug).__name__}")
 
     async def _attempt(self, source: Source) -> ReloadReport:
-        config = source if isinstance(source, Config) else await _load(source)
         old = self._desk.generation
+        config = source if isinstance(source, Config) else await _load(source)
+        config = await with_discovered(config, old.config)
         announced = self._announced.add(config)
         try:
             succession = succeed(old, build_generation(config, find_kind=self._find_kind))

@@ -28,6 +28,7 @@ from actors import (
     open_supervisor,
 )
 
+from ._discovery import with_discovered
 from ._extras import need
 from ._guest_chat import GuestChat
 from ._guest_operations import guest_operations
@@ -49,7 +50,7 @@ from ._reload import Reloader, ReloadReport, Source
 from ._tree import Backends, Executions, RunGuest
 from ._watch import Look, Watcher, look_now, watched
 from .backends import Kind, canonical_kind, find_kind
-from .config import Config, RedisConfig, default_config, load_config
+from .config import DISCOVERED, Config, RedisConfig, default_config, load_config
 from .config import TaskConfig as Task  # its public name
 from .filters import FilterFunction, Filters
 from .ir import (
@@ -333,6 +334,7 @@ class Runtime:
         """Every configured instance with its state: "running", or why it is not usable. No addresses; of keys their
         names and what is known of them."""
         now = trio.current_time()
+        discovered = frozenset(self._desk.generation.config.discovered)
         rows = [
             {
                 "name": each.name,
@@ -348,6 +350,7 @@ class Runtime:
                 "queued": each.queued,
                 "state": _state(each),
                 "detail": "",
+                "discovered": each.name in discovered,
                 "keys": [] if each.pool is None else each.pool.observe(now),
             }
             for each in self._desk.generation.instances
@@ -367,6 +370,7 @@ class Runtime:
                 "queued": 0,
                 "state": each.reason,
                 "detail": each.detail,
+                "discovered": each.origin.key == DISCOVERED,
                 "keys": [],
             }
             for each in self._desk.generation.skipped
@@ -448,10 +452,10 @@ async def open_runtime(
 
     Left normally, what is in flight may finish for up to ten seconds; left by an error or a cancellation, it is
     cancelled. Installs no signal handlers, touches no global state, and opens no connection before the first request
-    or probe.
+    or probe, but to look for models where the configuration says so (`discovery`).
 
     Args:
-        config: a `Config`, the path of a TOML file, or a mapping of the same shape; None = one embedded stub.
+        config: a `Config`, the path of a TOML file, or a mapping of the same shape; None = the embedded backends.
         instruments: see `actors.Instrument`.
         observer: called with every finished request and its response; what it raises is raised from the call.
         seed: makes the router's choices repeatable.
@@ -475,6 +479,7 @@ async def open_runtime(
     if watch and isinstance(source, Path):
         seen = look_now(watched(source, loaded))
         loaded = load_config(source)  # again: what changes after the look is seen as a change
+    loaded = await with_discovered(loaded)
     find = _finder(kinds or {})
     link = None if loaded.redis is None else _link(loaded.redis)
     desk = Desk(

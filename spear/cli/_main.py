@@ -66,7 +66,7 @@ class _Lazy(click.Group):
     cls=_Lazy,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
-        "The configuration is --config FILE, else $SPEAR_CONFIG, else ./spear.toml, else one embedded stub backend. "
+        "The configuration is --config FILE, else $SPEAR_CONFIG, else ./spear.toml, else the embedded backends. "
         "Exit codes: 0 done; 1 the request failed; 2 usage or configuration; 130 interrupted; "
         "`spear run` also: the guest's own code, 124 timeout, 125 trap or failed start, 126 not a module."
     ),

@@ -22,16 +22,22 @@ Each module imports only those above it. Nothing here imports a backend: whether
 whether an address may be used is judged when the registry is built.
 """
 
+from ._discovery import DISCOVERED as DISCOVERED
+from ._discovery import asked_at as asked_at
+from ._discovery import with_models as with_models
+from ._discovery import without_discovered as without_discovered
 from ._hedge import NEVER_HEDGED as NEVER_HEDGED
 from ._load import FILE_NAME as FILE_NAME
 from ._load import default_config as default_config
 from ._load import find_config as find_config
 from ._load import load_config as load_config
+from ._model import ALL_STEPS as ALL_STEPS
 from ._model import Budget as Budget
 from ._model import BudgetMatch as BudgetMatch
 from ._model import Config as Config
 from ._model import Credential as Credential
 from ._model import DecisionsConfig as DecisionsConfig
+from ._model import Discovery as Discovery
 from ._model import FilterConfig as FilterConfig
 from ._model import FilterContent as FilterContent
 from ._model import GuestLimits as GuestLimits
@@ -44,6 +50,7 @@ from ._model import LogConfig as LogConfig
 from ._model import MediaConfig as MediaConfig
 from ._model import Mirror as Mirror
 from ._model import MirrorLimits as MirrorLimits
+from ._model import OllamaDiscovery as OllamaDiscovery
 from ._model import OnExhausted as OnExhausted
 from ._model import Origin as Origin
 from ._model import Price as Price

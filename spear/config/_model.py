@@ -8,7 +8,7 @@ judge (does the kind exist, can it do that operation) is checked when the regist
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,6 +42,11 @@ class Origin(Section):
 Seconds = Annotated[float, Field(gt=0)]
 PolicyName = str
 OnExhausted = Literal["wait", "panic", "fail"]
+DegradationStep = Literal[
+    "tools_by_prompt", "merge_system", "mask_to_text", "drop_timestamps", "strip_ssml", "default_voice",
+    "parameters_dropped",
+]  # fmt: skip
+ALL_STEPS: Final[tuple[DegradationStep, ...]] = get_args(DegradationStep)
 MaxAttempts = Annotated[int, Field(ge=1, le=10)]
 
 
@@ -444,17 +449,45 @@ class Budget(Section):
         return match.model_class is None or match.model_class.strip() in instance.answers_to
 
 
+class OllamaDiscovery(Section):
+    """Which models of an Ollama server become backends of their own."""
+
+    enabled: bool = False
+    scope: Literal["serving", "installed"] = "serving"
+    base_url: Secret | None = None
+    allow_remote: bool = False
+    timeout: Annotated[float, Field(gt=0, le=60)] = 1.5
+    max_models: Annotated[int, Field(ge=0)] = 32
+    allow_models: tuple[str, ...] = ()
+    deny_models: tuple[str, ...] = ()
+    name_prefix: Annotated[str, Field(max_length=64)] = "ollama/"
+    name_conflict: Literal["skip", "overwrite"] = "skip"
+    default_weight: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    default_priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
+    default_ops: tuple[Operation, ...] | None = None
+    default_features: tuple[str, ...] | None = None
+    default_transports: tuple[Transport, ...] | None = None
+
+
+class Discovery(Section):
+    """Models that are found, not configured."""
+
+    ollama: OllamaDiscovery = OllamaDiscovery()
+
+
 class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = "warning"
     format: Literal["console", "json"] = "console"
 
 
 class Config(Section):
-    """A whole configuration. `layout` tells which of the two TOML layouts it came from (`spear` for a dict or the
-    default)."""
+    """A whole configuration. `layout` tells which of the two TOML layouts it came from (`spear` for a dict);
+    `embedded` is what holds without any: of its backends, those that cannot work here are left out."""
 
-    layout: Literal["spear", "spearlet"] = "spear"
+    layout: Literal["spear", "spearlet", "embedded"] = "spear"
     default_policy: PolicyName | None = None
+    allow_degradation: tuple[DegradationStep, ...] | None = None
+    """What may be done less well than asked, for requests that allow it, too; None = all steps."""
     on_exhausted: OnExhausted = "wait"
     """What becomes of a request for which nobody is well."""
     debug_raw: bool = False
@@ -478,6 +511,9 @@ class Config(Section):
     guests: GuestLimits = GuestLimits()
     media: MediaConfig = MediaConfig()
     log: LogConfig = LogConfig()
+    discovery: Discovery = Discovery()
+    discovered: tuple[str, ...] = ()
+    """Of the backends, those that discovery found."""
     warnings: tuple[str, ...] = ()
     origin: Origin = Origin()
 
@@ -488,4 +524,5 @@ class Config(Section):
         addresses = (backend.base_url for backend in self.backends)
         urls = (each.url for each in self.filters)
         shared = () if self.redis is None else self.redis.secrets
-        return tuple(secret for secret in (*keys, *addresses, *urls, *shared) if secret)
+        ollama = () if self.discovery.ollama.base_url is None else (self.discovery.ollama.base_url,)
+        return tuple(secret for secret in (*keys, *addresses, *urls, *ollama, *shared) if secret)

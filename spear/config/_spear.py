@@ -11,6 +11,7 @@ from spear.ir import Limits
 from . import _later
 from ._budgets import check_budgets, read_budget
 from ._credentials import UnusableCredential, from_environment, from_file, is_variable_name
+from ._discovery import read_discovery
 from ._filters import filter_of
 from ._hedge import check_continuation, check_hedges, hedge_of
 from ._media import read_media
@@ -69,13 +70,13 @@ _ORDERED = (
     ("keys", "cool_s", "cool_max_s"),
 )
 _NO_PLACE: Final = "is no place for a file; expected a file in a folder that exists"
-_SCALARS = ("default_policy", "on_exhausted", "debug_raw", "tracing")
+_SCALARS = ("default_policy", "allow_degradation", "on_exhausted", "debug_raw", "tracing")
 
 
 def read(document: Document, environ: Mapping[str, str]) -> Config:
     """A `Config`; raises `ConfigError` with all problems."""
     report, top, path = document.report, table(document.report, document.data, (), "spear"), ("spear",)
-    known = keys_of(Config, without=("layout", "skipped", "warnings", "origin"))
+    known = keys_of(Config, without=("layout", "skipped", "discovered", "warnings", "origin"))
     top = only_known(report, top, path, known, _later.TOP)
     backends = [_backend(report, item, at) for at, item in tables(report, top, path, "backends")]
     used = {name for backend in backends if backend for name in backend.credentials}
@@ -92,6 +93,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
         "media": read_media(report, top, document.folder),
         "log": _limits(report, LogConfig, top, "log"),
+        "discovery": read_discovery(report, top),
         "credentials": [
             _credential(report, *each, document, environ, used) for each in _items(report, top, "credentials")
         ],
@@ -109,7 +111,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
     check_hedges(report, sections["routes"], sections["router"])
     _check_files(report, sections["mirrors"], sections["decisions"])
     check_budgets(report, top, sections)
-    if not top.get("backends"):
+    if not top.get("backends") and not (sections["discovery"] and sections["discovery"].ollama.enabled):
         report.warn(path, "no backend is configured: every request will be refused")
     report.raise_if_any()
     assert scalars is not None

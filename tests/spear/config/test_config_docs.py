@@ -27,6 +27,7 @@ from spear.config import (
     MediaConfig,
     Mirror,
     MirrorLimits,
+    OllamaDiscovery,
     Price,
     Probe,
     RedisConfig,
@@ -46,7 +47,7 @@ from spear.router import POLICIES as ROUTER_POLICIES
 DOCS = Path(__file__).parents[3] / "docs"
 REFERENCE = (DOCS / "reference/configuration.md").read_text(encoding="utf-8")
 MIGRATION = (DOCS / "how-to/migrate-existing-config.md").read_text(encoding="utf-8")
-NOT_WRITTEN = {"origin", "layout", "skipped", "warnings"}
+NOT_WRITTEN = {"origin", "layout", "skipped", "discovered", "warnings"}
 SECTIONS: dict[str, type[BaseModel]] = {
     "[spear]": Config,
     "[[spear.backends]]": InstanceConfig,
@@ -72,6 +73,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[spear.guests]": GuestLimits,
     "[spear.media]": MediaConfig,
     "[spear.log]": LogConfig,
+    "[spear.discovery.ollama]": OllamaDiscovery,
 }
 
 
