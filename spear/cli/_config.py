@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -78,6 +78,9 @@ def init(context: click.Context, force: bool) -> None:
 config.add_command(diff)
 
 
+_SCOPES: Final = {"serving": "serving", "installed": "able to serve"}
+
+
 def _name(found: Path | None) -> str | None:
     return str(found) if found is not None else None
 
@@ -124,6 +127,8 @@ def _print(found: Path | None, loaded: Config, generation: Generation) -> None:
             for each in loaded.tasks
         ]
         click.echo("\n" + table(("task", "operations", "backends", "config keys"), tasks))
+    if loaded.discovery.ollama.enabled:
+        click.echo(f"\nmodels that Ollama is {_SCOPES[loaded.discovery.ollama.scope]} become backends at start")
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
 
@@ -170,6 +175,7 @@ def _as_json(found: Path | None, loaded: Config, generation: Generation) -> dict
             for each in loaded.tasks
         ],
         "budgets": [each.model_dump(exclude={"origin"}) | {"line": each.origin.line} for each in loaded.budgets],
+        "discovery": loaded.discovery.ollama.scope if loaded.discovery.ollama.enabled else None,
         "warnings": loaded.warnings,
     }
 
