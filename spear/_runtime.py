@@ -28,6 +28,7 @@ from actors import (
     open_supervisor,
 )
 
+from ._capabilities import capabilities_of
 from ._extras import need
 from ._guest_chat import GuestChat
 from ._media import keep_media, open_media
@@ -381,19 +382,7 @@ class Runtime:
 
     def capabilities(self) -> dict[str, Any]:
         """What can be asked for: operations, and the features and models of each, over all usable backends."""
-        features: dict[str, set[str]] = {}
-        models: dict[str, set[str]] = {}
-        for each in self._desk.generation.instances:
-            if each.reason is not None or each.weight == 0:
-                continue
-            for op in each.capabilities.ops:
-                features.setdefault(op.value, set()).update(each.features)
-                models.setdefault(op.value, set()).update(each.config.answers_to[:1])
-        return {
-            "features": {op: sorted(found) for op, found in sorted(features.items())},
-            "models": {op: sorted(found) for op, found in sorted(models.items())},
-            "operations": sorted(features),
-        }
+        return capabilities_of(self._desk.generation.instances)
 
     def _task(self, source: Path | bytes, task: Task | str | None) -> Task:
         if isinstance(task, str):
