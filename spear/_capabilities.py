@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from .ir import Operation
+from .normalize import OPERATION_OF_FAMILY
 from .router import Instance
 
 
@@ -26,3 +28,9 @@ def capabilities_of(
         "models": {op: sorted(found) for op, found in sorted(models.items())},
         "operations": sorted(features),
     }
+
+
+def usable_operations(families: Collection[str], allowed: Collection[Operation] | None) -> frozenset[str]:
+    """What a guest has calls for and its task allows."""
+    there = {Operation.CHAT_COMPLETIONS, *(op for family, op in OPERATION_OF_FAMILY.items() if family in families)}
+    return frozenset(op.value for op in there if allowed is None or op in allowed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -33,7 +31,7 @@ from .ir import (
     invalid_request,
 )
 from .media import MediaAccess
-from .normalize import media_type, reference, request_from_params, with_requirements
+from .normalize import media_type, reference, request_from_params, unpacked, with_requirements
 
 Media = bytes | Path | str | MediaRef
 """Bytes, the path of a file, or a reference that is passed on."""
@@ -58,7 +56,7 @@ class EmbedReply:
     def vectors(self) -> tuple[tuple[float, ...], ...]:
         """One for each input, in their order; decoded where base64 was asked for."""
         result = self.result
-        return result.vectors if result.vectors is not None else tuple(map(_unpacked, result.base64 or ()))
+        return result.vectors if result.vectors is not None else tuple(map(unpacked, result.base64 or ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +216,3 @@ def _result(response: ResponseEnvelope, kind: type[R]) -> R:
     payload = response.result.payload
     assert isinstance(payload, kind)
     return payload
-
-
-def _unpacked(text: str) -> tuple[float, ...]:
-    data = b64decode(text)
-    return struct.unpack(f"<{len(data) // 4}f", data)

@@ -28,9 +28,10 @@ from actors import (
     open_supervisor,
 )
 
-from ._capabilities import capabilities_of
+from ._capabilities import capabilities_of, usable_operations
 from ._extras import need
 from ._guest_chat import GuestChat
+from ._guest_operations import guest_operations
 from ._media import keep_media, open_media
 from ._mirrors import MirrorsNode, check_records_file
 from ._operations import (
@@ -88,7 +89,7 @@ from .router.shared import Link, shared_limits_spec
 from .telemetry import ActorCounters, Counters, RequestCounters
 
 if TYPE_CHECKING:
-    from .hostcall import ByteSink, Execution, LogSink, Termination
+    from .hostcall import ByteSink, Execution, LogSink, Offer, Termination
 
 DRAIN_SECONDS: Final = 10.0
 TASK_ID_CHARACTERS: Final = 128
@@ -290,6 +291,8 @@ class Runtime:
                 module,
                 task=GuestTask(task.id, task.config),
                 chat=GuestChat(self.invoke, self.stream, task, execution_id),
+                offer=partial(self._offer, task),
+                operations=guest_operations(self, task, execution_id),
                 entry=entry,
                 timeout_s=limit_s,
                 on_log=on_log,
@@ -383,6 +386,15 @@ class Runtime:
     def capabilities(self) -> dict[str, Any]:
         """What can be asked for: operations, and the features and models of each, over all usable backends."""
         return capabilities_of(self._desk.generation.instances)
+
+    def _offer(self, task: Task) -> Offer:
+        from .hostcall import Offer
+
+        guests, media = self.config.guests, self.config.media
+        ops = usable_operations(guests.families, task.allow_operations)
+        found = capabilities_of(self._desk.generation.instances, ops=ops, backends=task.allow_backends)
+        limits = {"max_media_bytes": media.max_object_bytes, "max_media_task_bytes": media.max_task_bytes}
+        return Offer(**found, limits=limits)
 
     def _task(self, source: Path | bytes, task: Task | str | None) -> Task:
         if isinstance(task, str):

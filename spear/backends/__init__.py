@@ -14,6 +14,7 @@
     hashed_ngrams  kind `hashed_ngrams`
     prompt_card  kind `prompt_card`
     espeak       kind `espeak`
+    pocketsphinx kind `pocketsphinx`
 
 Kinds, and what they share, are imported by `find_kind` only.
 """

@@ -42,7 +42,9 @@ _BUILTIN: Final = {
     "hashed_ngrams": _Builtin("hashed_ngrams", "local", ("numpy",)),
     "prompt_card": _Builtin("prompt_card", "local", ("PIL",)),
     "espeak": _Builtin("espeak"),
+    "pocketsphinx": _Builtin("pocketsphinx", "local", ("numpy", "pocketsphinx")),
     "ollama_chat": _Builtin("ollama"),
+    "anthropic": _Builtin("anthropic"),
 }
 _ALIASES: Final = {"openai_chat": "openai_chat_completion", "ollama": "ollama_chat"}
 _PLANNED: Final = frozenset({"openai_realtime_ws"})

@@ -361,6 +361,9 @@ class DecisionsConfig(Section):
     """The one that is written, and those it was before."""
 
 
+GuestFamily = Literal["emb", "img", "asr", "tts", "media"]
+
+
 class GuestLimits(Section):
     """Bounds of guest executions."""
 
@@ -368,6 +371,8 @@ class GuestLimits(Section):
     timeout_s: Seconds | None = 300.0
     memory_bytes: Annotated[int, Field(ge=65_536, le=4_294_967_296)] = 268_435_456
     module_cache: bool = True
+    families: tuple[GuestFamily, ...] = ("emb", "img", "asr", "tts", "media")
+    """Of the hostcalls beyond chat, those that guests may use; the others say that they are switched off."""
 
 
 class MediaConfig(Section):

@@ -10,6 +10,7 @@ from spear.ir import (
     AudioPart,
     CallerError,
     ChatMessage,
+    ChatRequest,
     ContentPart,
     ErrorCode,
     ImagePart,
@@ -61,6 +62,18 @@ def text_of(message: ChatMessage) -> str:
         elif isinstance(part, dict):
             texts.append(dump_json(part).decode())
     return "".join(texts)
+
+
+def schema_of(request: ChatRequest) -> tuple[str, JsonValue]:
+    """The type of answer that is wanted, and the schema where there is one; "text" where nothing is said."""
+    wanted = request.response_format
+    if wanted is not None:
+        return wanted.type, (wanted.json_schema or {}).get("schema")
+    raw = request.extra.get("response_format")  # one that has more keys than the typed field
+    if not isinstance(raw, dict) or not isinstance(kind := raw.get("type"), str):
+        return "text", None
+    described = raw.get("json_schema")
+    return kind, described.get("schema") if isinstance(described, dict) else None
 
 
 def inline_image(part: ImagePart, field: str) -> InlineMedia:

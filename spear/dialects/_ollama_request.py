@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from spear.ir import AudioPart, ChatMessage, ChatRequest, EmbeddingsRequest, ImagePart, TextPart, dump_json
 
-from ._chat_parts import arguments_of, inline_image, no_audio, parts_of
+from ._chat_parts import arguments_of, inline_image, no_audio, parts_of, schema_of
 from ._openai_message import Wire
 
 _OPTION_OF: Final = {
@@ -24,7 +24,9 @@ _OPTION_OF: Final = {
 _TOP: Final = frozenset({"keep_alive", "think", "format", "truncate", "shift", "logprobs", "top_logprobs"})
 """Of the caller's other parameters, those that do not stand in `options`."""
 _OURS: Final = frozenset({"model", "messages", "tools", "stream", "input"})
-_OPENAI_ONLY: Final = frozenset({"stream_options", "parallel_tool_calls", "store", "metadata", "tool_choice", "n"})
+_OPENAI_ONLY: Final = frozenset(
+    {"stream_options", "parallel_tool_calls", "store", "metadata", "tool_choice", "response_format"}
+)
 """What Ollama has no word for, and what says nothing about the answer."""
 _EFFORTS: Final = frozenset({"none", "low", "medium", "high"})
 
@@ -48,9 +50,9 @@ def ollama_body(
         body["logprobs"] = request.generation.logprobs
     if request.generation.top_logprobs is not None:
         body["top_logprobs"] = request.generation.top_logprobs
-    if (wanted := request.response_format) is not None and wanted.type != "text":
-        schema = (wanted.json_schema or {}).get("schema")
-        body["format"] = schema if wanted.type == "json_schema" and schema is not None else "json"
+    kind, schema = schema_of(request)
+    if kind in {"json_object", "json_schema"}:
+        body["format"] = schema if kind == "json_schema" and schema is not None else "json"
     return _with_extra(body, options, request.extra, defaults or {})
 
 
@@ -71,8 +73,12 @@ def _with_extra(body: Wire, options: Wire, extra: Wire, defaults: Mapping[str, J
     merged: Wire = dict(default_options) if isinstance(default_options, dict) else {}
     top: Wire = {key: value for key, value in defaults.items() if key != "options"}
     for key, value in extra.items():
+        if value is None:
+            continue
         if key == "reasoning_effort" and isinstance(value, str) and value in _EFFORTS:
             top["think"] = value if value != "none" else False
+        elif key == "max_completion_tokens":
+            merged["num_predict"] = value
         elif key in _TOP:
             top[key] = value
         elif key not in _OURS and key not in _OPENAI_ONLY and key != "options":

@@ -82,6 +82,19 @@ enum {
     SPEAR_FD_GET_METRICS = 5
 };
 
+/* Families of operations (extension 1.1): spear_emb_, spear_img_, spear_asr_, spear_tts_. Commands, and flags of send;
+ * SPEAR_OP_STREAM is for asr and tts. */
+enum { SPEAR_OP_SET_PARAM = 1, SPEAR_OP_GET_METRICS = 2, SPEAR_OP_GET_STATUS = 3 };
+enum { SPEAR_OP_METRICS = 1, SPEAR_OP_STREAM = 4, SPEAR_OP_ASYNC = 8 };
+enum {
+    SPEAR_MAX_EMB_INPUTS = 2048,
+    SPEAR_MAX_EMB_INPUT_BYTES = 1048576,
+    SPEAR_MAX_PROMPT_BYTES = 131072,
+    SPEAR_MAX_TTS_BYTES = 262144,
+    SPEAR_MAX_WRITE_BYTES = 4194304, /* of one spear_asr_write or spear_media_write */
+    SPEAR_MAX_READ_BYTES = 1048576   /* that one spear_media_read gives */
+};
+
 /* Limits that a guest can rely on. */
 enum {
     SPEAR_ABI_1_1 = 65537, /* what spear_abi_version gives */
@@ -169,9 +182,9 @@ int32_t spear_epoll_wait(int32_t epfd, spear_event *out, uint32_t *out_len, int3
 SPEAR_IMPORT("spear_epoll_close") int32_t spear_epoll_close(int32_t epfd);
 SPEAR_IMPORT("spear_fd_ctl") int32_t spear_fd_ctl(int32_t fd, int32_t cmd, void *arg, uint32_t *arg_len);
 
-/* --- of 1.1: the host, and what a message can be made of */
-
-/* SPEAR_ABI_1_1 or higher. */
+/* --- extension 1.1: a module that imports one of these needs a host of version 1.1.
+ *
+ * The host. SPEAR_ABI_1_1 or higher. */
 SPEAR_IMPORT("spear_abi_version") int32_t spear_abi_version(void);
 /* Both OUTBUF, JSON: what this guest may ask for and its limits; and its latest failure, {} if there was none. */
 SPEAR_IMPORT("spear_capabilities") int32_t spear_capabilities(void *out, uint32_t *out_len);
@@ -180,6 +193,43 @@ SPEAR_IMPORT("spear_last_error") int32_t spear_last_error(void *out, uint32_t *o
  * {"type":"audio","media":<reference>}. */
 SPEAR_IMPORT("cchat_write_parts")
 int32_t spear_cchat_write_parts(int32_t fd, const char *role, uint32_t role_len, const char *json, uint32_t json_len);
+
+/* Embeddings, images, speech to text, text to speech: five calls for each. create -> request fd; ctl sets parameters;
+ * write appends (emb: one input per call) and returns its length; send -> response fd, blocking without
+ * SPEAR_OP_STREAM and SPEAR_OP_ASYNC; recv is OUTBUF: the body, or with SPEAR_OP_STREAM one event, then 0 bytes. */
+SPEAR_IMPORT("emb_create") int32_t spear_emb_create(void);
+SPEAR_IMPORT("emb_ctl") int32_t spear_emb_ctl(int32_t fd, int32_t cmd, void *arg, uint32_t *arg_len);
+SPEAR_IMPORT("emb_write") int32_t spear_emb_write(int32_t fd, const void *data, uint32_t len);
+SPEAR_IMPORT("emb_send") int32_t spear_emb_send(int32_t fd, int32_t flags);
+SPEAR_IMPORT("emb_recv") int32_t spear_emb_recv(int32_t response_fd, void *out, uint32_t *out_len);
+SPEAR_IMPORT("emb_close") int32_t spear_emb_close(int32_t fd);
+SPEAR_IMPORT("img_create") int32_t spear_img_create(void);
+SPEAR_IMPORT("img_ctl") int32_t spear_img_ctl(int32_t fd, int32_t cmd, void *arg, uint32_t *arg_len);
+SPEAR_IMPORT("img_write") int32_t spear_img_write(int32_t fd, const void *data, uint32_t len);
+SPEAR_IMPORT("img_send") int32_t spear_img_send(int32_t fd, int32_t flags);
+SPEAR_IMPORT("img_recv") int32_t spear_img_recv(int32_t response_fd, void *out, uint32_t *out_len);
+SPEAR_IMPORT("img_close") int32_t spear_img_close(int32_t fd);
+SPEAR_IMPORT("asr_create") int32_t spear_asr_create(void);
+SPEAR_IMPORT("asr_ctl") int32_t spear_asr_ctl(int32_t fd, int32_t cmd, void *arg, uint32_t *arg_len);
+SPEAR_IMPORT("asr_write") int32_t spear_asr_write(int32_t fd, const void *data, uint32_t len);
+SPEAR_IMPORT("asr_send") int32_t spear_asr_send(int32_t fd, int32_t flags);
+SPEAR_IMPORT("asr_recv") int32_t spear_asr_recv(int32_t response_fd, void *out, uint32_t *out_len);
+SPEAR_IMPORT("asr_close") int32_t spear_asr_close(int32_t fd);
+SPEAR_IMPORT("tts_create") int32_t spear_tts_create(void);
+SPEAR_IMPORT("tts_ctl") int32_t spear_tts_ctl(int32_t fd, int32_t cmd, void *arg, uint32_t *arg_len);
+SPEAR_IMPORT("tts_write") int32_t spear_tts_write(int32_t fd, const void *data, uint32_t len);
+SPEAR_IMPORT("tts_send") int32_t spear_tts_send(int32_t fd, int32_t flags);
+SPEAR_IMPORT("tts_recv") int32_t spear_tts_recv(int32_t response_fd, void *out, uint32_t *out_len);
+SPEAR_IMPORT("tts_close") int32_t spear_tts_close(int32_t fd);
+
+/* Media. create -> an fd to write to, commit seals it and is OUTBUF (a reference), open -> an fd to read from. read is
+ * not OUTBUF: it gives the next bytes, as many as fit, and 0 at the end. */
+SPEAR_IMPORT("media_create") int32_t spear_media_create(const char *mime, uint32_t mime_len);
+SPEAR_IMPORT("media_write") int32_t spear_media_write(int32_t fd, const void *data, uint32_t len);
+SPEAR_IMPORT("media_commit") int32_t spear_media_commit(int32_t fd, void *out, uint32_t *out_len);
+SPEAR_IMPORT("media_open") int32_t spear_media_open(const char *uri, uint32_t uri_len);
+SPEAR_IMPORT("media_read") int32_t spear_media_read(int32_t fd, void *out, uint32_t *out_len);
+SPEAR_IMPORT("media_close") int32_t spear_media_close(int32_t fd);
 
 /* ---------------------------------------------------------------- 3. helpers */
 
@@ -339,6 +389,29 @@ SPEAR_DEFINE_TELLER(spear_last_error_text, spear_last_error)
 
 /* A body that is an error ({"error":{"message":...}}): a send does not fail, its body tells. */
 static inline int spear_is_error(const char *body) { return strncmp(body, "{\"error\":", 9) == 0; }
+
+/* --- families and media, in the short form */
+
+SPEAR_DEFINE_READER(spear_emb_body, SPEAR_READ_BYTES, spear_emb_recv(fd, buffer, &length))
+SPEAR_DEFINE_READER(spear_img_body, SPEAR_READ_BYTES, spear_img_recv(fd, buffer, &length))
+SPEAR_DEFINE_READER(spear_asr_body, SPEAR_READ_BYTES, spear_asr_recv(fd, buffer, &length))
+SPEAR_DEFINE_READER(spear_tts_body, SPEAR_READ_BYTES, spear_tts_recv(fd, buffer, &length))
+SPEAR_DEFINE_READER(spear_media_ref, SPEAR_READ_STATUS_BYTES, spear_media_commit(fd, buffer, &length))
+
+/* As spear_cchat_set, for a request of any family, whose ctl is given: spear_op_set(spear_img_ctl, fd, "n", "2"). */
+typedef int32_t (*spear_ctl)(int32_t fd, int32_t cmd, void *arg, uint32_t *arg_len);
+
+static inline int32_t spear_op_set(spear_ctl ctl, int32_t fd, const char *key, const char *json_value) {
+    size_t size = strlen(key) + strlen(json_value) + 24;
+    char *text = (char *)malloc(size);
+    uint32_t len;
+    int32_t result;
+    if (text == NULL) return -SPEAR_ENOMEM;
+    len = (uint32_t)snprintf(text, size, "{\"key\":\"%s\",\"value\":%s}", key, json_value);
+    result = ctl(fd, SPEAR_OP_SET_PARAM, text, &len);
+    free(text);
+    return result;
+}
 
 /* --- reading JSON from the host: it is compact, keys sorted, so that a key is found by its text */
 

@@ -30,6 +30,8 @@ from spear.hostcall._linker import Linker
 from spear.hostcall._log import LogRing, LogSink
 from spear.hostcall._mcp import guest_mcp
 from spear.hostcall._module import Module, Source, compile_module, read_source
+from spear.hostcall._offer import NOTHING, Offering
+from spear.hostcall._operation_port import NO_OPERATIONS, OperationPort
 from spear.hostcall._run import execute
 from spear.hostcall._table import TABLE
 from spear.hostcall._termination import Termination
@@ -174,6 +176,7 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
         *,
         task: GuestTask,
         chat: ChatPort,
+        operations: OperationPort = NO_OPERATIONS,
         entry: str = "",
         timeout_s: float | None = 300.0,
         on_log: LogSink | None = None,
@@ -182,22 +185,25 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
         handle: Termination | None = None,
         execution_id: str | None = None,
         mcp: McpPort | None = None,
+        offer: Offering = NOTHING,
     ) -> Execution:
         """Run a fresh instance of the module to its end, in the calling task.
 
         Waits as long as the guest runs. Cancellation unwinds the guest, whether it is in a hostcall or in a loop, and
-        frees all it had. What the guest does wrong is in the result, not an exception; what `chat` or a sink raises
+        frees all it had. What the guest does wrong is in the result, not an exception; what a port or a sink raises
         ends the guest and is raised here. Ctrl-C comes out of it only at a checkpoint, never between two steps of the
         bookkeeping.
 
         Args:
             task: whom the guest runs for.
             chat: answers its chat sends.
+            operations: answers its other operations, and lends it the media store; without it they are switched off.
             entry: the exported function to run; "" means `_start`, else `main`.
             timeout_s: wall-clock limit in seconds; None or 0 is none.
             on_log, on_stdout, on_stderr: called with each record or piece of output as it comes; they must not block.
             handle: ends this run from elsewhere.
             execution_id: its id; a random one by default.
+            offer: what the guest is told that it may ask for.
             mcp: the host's MCP servers; what of them is the guest's, its task says.
 
         Raises:
@@ -216,7 +222,9 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
                 Capture(self.limits.stdio_bytes, on_stdout),
                 Capture(self.limits.stdio_bytes, on_stderr),
                 chat,
+                operations,
                 guest_mcp(task.config, mcp),
+                offer,
             )
             return await execute(guest, module, entry, timeout_s, handle or Termination(), execution_id)
         finally:

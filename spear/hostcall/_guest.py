@@ -17,6 +17,8 @@ from spear.hostcall._limits import Limits
 from spear.hostcall._log import LogRing
 from spear.hostcall._mcp import NO_MCP, GuestMcp
 from spear.hostcall._memory import GuestMemory
+from spear.hostcall._offer import NOTHING, Offering
+from spear.hostcall._operation_port import NO_OPERATIONS, OperationPort
 from spear.hostcall._requests import Requests
 from spear.hostcall._usage import Usage
 from spear.hostcall._wasi_files import StdFds
@@ -29,6 +31,7 @@ class Guest:
     """Made for one execution and thrown away with it. `close` frees the store."""
 
     __slots__ = (
+        "audio_holdings",
         "chat",
         "deadline",
         "fds",
@@ -39,6 +42,8 @@ class Guest:
         "log",
         "mcp",
         "memory",
+        "offer",
+        "operations",
         "overrun",
         "requests",
         "stderr",
@@ -59,18 +64,23 @@ class Guest:
         stdout: Capture,
         stderr: Capture,
         chat: ChatPort,
+        operations: OperationPort = NO_OPERATIONS,
         mcp: GuestMcp = NO_MCP,
+        offer: Offering = NOTHING,
     ) -> None:
         self.limits = limits
         self.log = log
         self.stdout = stdout
         self.stderr = stderr
         self.chat = chat
+        self.operations = operations
         self.mcp = mcp
+        self.offer = offer
         self.memory = GuestMemory()
         self.table: native.Table | None = None
         self.fds = FdTable(limits.open_fds, limits.watches)
         self.holdings = Holdings(limits.held_bytes)
+        self.audio_holdings = Holdings(limits.audio_held_bytes)
         self.last_error = LastError()
         self.requests = Requests(self.holdings, self.fds.touch, self.last_error, limits.in_flight)
         self.stdio = StdFds(stdout, stderr)

@@ -38,6 +38,17 @@ class Limits:
     held_bytes: int = 64 * MIB  # of all sessions and response bodies together, as `_holdings` counts them
     body_bytes: int = 16 * MIB
     tool_nesting: int = 4
+    extra_params: int = 64  # of one request of a family: those that only the adapter knows
+    emb_inputs: int = 2048
+    emb_input_bytes: int = MIB
+    emb_bytes: int = 16 * MIB
+    prompt_bytes: int = 128 * 1024  # of img
+    tts_bytes: int = 256 * 1024
+    asr_bytes: int = 64 * MIB
+    audio_held_bytes: int = 128 * MIB  # of all asr requests together
+    media_write_bytes: int = 4 * MIB  # of one media_write or asr_write
+    media_bytes: int = 64 * MIB  # of one object
+    inline_media_bytes: int = 64 * 1024  # more than this is stored
     in_flight: int = 32  # requests that were sent with ASYNC or STREAM and have not ended
     stretch_s: float = 0.5  # CPU seconds in one go without passing a loop header or a function entry
     log_bytes: int = MIB  # of the messages kept for the result; the newest stays in any case

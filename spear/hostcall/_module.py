@@ -137,7 +137,7 @@ def _check_imports(name: str, compiled: wasmtime.Module) -> None:
     if problems:
         raise LinkError(
             f"{name} imports what this host does not have: {', '.join(problems)}; there are the modules {SPEAR} "
-            f"(1.0, {sum(module == SPEAR for module, _ in _SIGNATURES)} functions) and {WASI}"
+            f"(1.1, {sum(module == SPEAR for module, _ in _SIGNATURES)} functions) and {WASI}"
         )
 
 

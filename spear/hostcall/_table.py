@@ -13,7 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from spear.hostcall import _about, _basic, _chat, _chat_send, _epoll, _wasi_files, _wasi_poll, _wasi_process
+from spear.hostcall import (
+    _about,
+    _basic,
+    _chat,
+    _chat_send,
+    _epoll,
+    _media,
+    _wasi_files,
+    _wasi_poll,
+    _wasi_process,
+)
+from spear.hostcall._family import FAMILIES
+from spear.hostcall._family_calls import calls_of
 from spear.hostcall._memory import BadRange
 from spear.hostcall._unavailable import unavailable
 from spear.hostcall._wasi_errno import FAULT
@@ -103,7 +115,21 @@ _CHAT: Final = (
 
 _ABOUT: Final = (
     _spear("spear_abi_version", "", "i", _about.abi_version),
+    _spear("spear_capabilities", "ii", "i", _about.capabilities),
     Hostcall(SPEAR, "spear_last_error", "ii", "i", _about.last_error, remarked=False),
+)
+
+_FAMILIES: Final = tuple(
+    _spear(name, params, "i", run) for family in FAMILIES for name, params, run in calls_of(family)
+)
+
+_MEDIA: Final = (
+    _spear("media_create", "ii", "i", _media.create),
+    _spear("media_write", "iii", "i", _media.write),
+    _spear("media_commit", "iii", "i", _media.commit),
+    _spear("media_open", "ii", "i", _media.open_object),
+    _spear("media_read", "iii", "i", _media.read),
+    _spear("media_close", "i", "i", _chat.close),
 )
 
 _EPOLL: Final = (
@@ -184,4 +210,4 @@ _WASI_PROCESS: Final = (
     _wasi("sched_yield", "", _wasi_process.sched_yield),
 )
 
-TABLE: Final = _BASIC + _CHAT + _ABOUT + _EPOLL + _SWITCHED_OFF + _WASI_FILES + _WASI_PROCESS
+TABLE: Final = _BASIC + _CHAT + _ABOUT + _FAMILIES + _MEDIA + _EPOLL + _SWITCHED_OFF + _WASI_FILES + _WASI_PROCESS

@@ -84,15 +84,19 @@ def media_type(data: bytes, field: str, family: Family, *, said: str | None = No
 
 
 def _told(said: str | None, name: str | None) -> list[str]:
-    given = (said or "").partition(";")[0].strip().lower()
-    given = _SAID.get(given, given)
+    given = (said or "").strip()
+    bare = given.partition(";")[0].strip().lower()
+    if bare in _SAID or bare == given.lower():
+        given = _SAID.get(bare, bare)  # otherwise it has parameters, which say more: audio/L16;rate=24000
     by_name = _SUFFIXES.get(PurePath(name or "").suffix.lower(), "")
-    return [mime for mime in (given, by_name) if _is_mime(mime) and mime != _ANY]
+    return [mime for mime in (given, by_name) if _is_mime(mime) and not mime.startswith(_ANY)]
 
 
 def _is_mime(text: str) -> bool:
     kind, slash, rest = text.partition("/")
-    return bool(kind and slash and rest) and len(text) <= 127 and all("!" <= c <= "~" for c in text)
+    if not (kind and slash and rest) or len(text) > 127:
+        return False
+    return all("!" <= c <= "~" for c in kind) and all(" " <= c <= "~" for c in rest)
 
 
 def _wanted(family: Family) -> str:

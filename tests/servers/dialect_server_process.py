@@ -1,6 +1,7 @@
 """The process behind `DialectServer`.
 
     POST /api/chat, /api/embed; GET /api/ps, /api/tags      Ollama's dialect
+    POST /v1/messages                                       Anthropic's dialect
     /_control/...                                           as in openai_server.py
 
 Of the models that exist, those whose name begins with "idle" are installed and not served.
@@ -22,6 +23,7 @@ if __package__ in (None, ""):  # run by its path
 import orjson
 import trio
 
+from tests.servers._anthropic_dialect import ANTHROPIC
 from tests.servers._behaviour import Behaviour
 from tests.servers._connection import Reply
 from tests.servers._counts import Exchange
@@ -31,7 +33,7 @@ from tests.servers._plan import Caller, Send, plain
 from tests.servers._reply import BadRequest, Question
 from tests.servers.openai_server import Server
 
-_POST: dict[str, Dialect] = {"/api/chat": OLLAMA, "/api/embed": OLLAMA}
+_POST: dict[str, Dialect] = {"/api/chat": OLLAMA, "/api/embed": OLLAMA, "/v1/messages": ANTHROPIC}
 _LISTS: dict[str, Callable[[list[str]], dict[str, Any]]] = {
     "/api/tags": models,
     "/api/ps": lambda names: models([name for name in names if not name.startswith("idle")]),

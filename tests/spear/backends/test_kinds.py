@@ -125,14 +125,24 @@ def test_need() -> None:
         need("no_such_module_at_all", "onnx")
 
 
-UNUSED = ("httpx", "httpcore2", "wasmtime", "spear.backends.openai", "trio_websocket", "numpy", "PIL", "pocketsphinx")
+UNUSED = (
+    "httpx",
+    "httpcore2",
+    "wasmtime",
+    "spear.backends.openai",
+    "trio_websocket",
+    "numpy",
+    "PIL",
+    "pocketsphinx",
+    "_pocketsphinx",
+)
 PROGRAMS = {
     "import": "import spear, spear.backends, spear.ir",
     "look-up of the stub": "from spear.backends import find_kind, known_kinds; find_kind('stub'); known_kinds()",
     "look-up of those that compute here": """
 from spear.backends import find_kind
 
-for name in ("hashed_ngrams", "prompt_card", "espeak"):
+for name in ("hashed_ngrams", "prompt_card", "espeak", "pocketsphinx"):
     find_kind(name)
 """,
     "a runtime of stubs": """

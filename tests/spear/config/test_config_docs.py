@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -121,6 +122,8 @@ def shown_default(model: type[BaseModel], key: str) -> str:
     default: Any = field.default
     if default is None or default in ((), {}) or isinstance(default, BaseModel):
         return "–"
+    if isinstance(default, tuple):
+        return f"`{json.dumps(default)}`"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     return f'`"{default}"`' if isinstance(default, str) else f"`{default:g}`" if default % 1 else f"`{int(default)}`"

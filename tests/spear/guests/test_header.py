@@ -29,6 +29,24 @@ SIGNATURES = {
     "spear_epoll_wait",
     "i32 i32 i32 i32 i32 -> i32": "cchat_write_msg",
 }
+FAMILIES = ("emb", "img", "asr", "tts")
+FAMILY_SIGNATURES = {
+    "() -> i32": "create",
+    "i32 -> i32": "close",
+    "i32 i32 -> i32": "send",
+    "i32 i32 i32 -> i32": "write recv",
+    "i32 i32 i32 i32 -> i32": "ctl",
+}
+HOST_SIGNATURES = {
+    "() -> i32": "spear_abi_version",
+    "i32 i32 -> i32": "spear_capabilities spear_last_error",
+    "i32 i32 i32 i32 i32 -> i32": "cchat_write_parts",
+}
+MEDIA_SIGNATURES = {
+    "i32 -> i32": "close",
+    "i32 i32 -> i32": "create open",
+    "i32 i32 i32 -> i32": "write commit read",
+}
 NUMBERS = {
     "EPERM ENOENT EIO EBADF EAGAIN ENOMEM EACCES EFAULT EINVAL ENOSPC EPIPE ENOSYS": (
         1, 2, 5, 9, 11, 12, 13, 14, 22, 28, 32, 38,
@@ -36,6 +54,7 @@ NUMBERS = {
     "OK ECONNRESET ENOTCONN ETIMEDOUT": (0, 104, 107, 110),
     "LOG_TRACE LOG_DEBUG LOG_INFO LOG_WARN LOG_ERROR": (0, 1, 2, 3, 4),
     "CCHAT_SET_PARAM CCHAT_GET_METRICS CCHAT_ENABLE_METRICS CCHAT_AUTO_TOOL_CALL": (1, 2, 1, 2),
+    "CCHAT_STREAM CCHAT_ASYNC ABI_1_1 MAX_PARTS EVENTS_QUEUED": (4, 8, 65_537, 64, 1024),
     "RTASR_SET_PARAM RTASR_CONNECT RTASR_GET_STATUS RTASR_SEND_EVENT RTASR_FLUSH RTASR_CLEAR": (1, 2, 3, 4, 5, 6),
     "RTASR_SET_AUTOFLUSH RTASR_GET_AUTOFLUSH MIC_SET_PARAM MIC_GET_STATUS": (7, 8, 1, 2),
     "STREAM_INBOUND STREAM_OUTBOUND STREAM_BIDIRECTIONAL": (1, 2, 3),
@@ -43,6 +62,9 @@ NUMBERS = {
     "EPOLL_CTL_ADD EPOLL_CTL_MOD EPOLL_CTL_DEL EPOLLIN EPOLLOUT EPOLLERR EPOLLHUP": (1, 2, 3, 1, 4, 8, 16),
     "FD_SET_FLAGS FD_GET_FLAGS FD_GET_KIND FD_GET_STATUS FD_GET_METRICS": (1, 2, 3, 4, 5),
     "FIRST_FD MAX_LOG_BYTES MAX_STREAM_FRAME_BYTES": (1000, 16_384, 262_144),
+    "OP_SET_PARAM OP_GET_METRICS OP_GET_STATUS OP_METRICS OP_STREAM OP_ASYNC": (1, 2, 3, 1, 4, 8),
+    "MAX_EMB_INPUTS MAX_EMB_INPUT_BYTES MAX_PROMPT_BYTES MAX_TTS_BYTES": (2048, 1 << 20, 1 << 17, 1 << 18),
+    "MAX_WRITE_BYTES MAX_READ_BYTES": (4 << 20, 1 << 20),
     "READ_BYTES READ_STATUS_BYTES READ_RETRIES TOOL_OUTPUT_BYTES": (65_536, 8192, 3, 65_536),
 }  # fmt: skip
 
@@ -59,7 +81,7 @@ def test_the_numbers_are_those_of_the_abi():
     assert written == expected
 
 
-def test_the_imports_are_the_32_of_the_abi():
+def test_the_imports_are_those_of_the_abi():
     seen = {}
     for one in load(HERE / "all_imports.wasm").imports:
         if one.module == "spear":
@@ -68,6 +90,12 @@ def test_the_imports_are_the_32_of_the_abi():
             seen[one.name] = f"{params} -> {' '.join(map(str, one.type.results))}".strip()
     expected = {name: signature for signature, names in SIGNATURES.items() for name in names.split()}
     assert len(expected) == 32
+    for family in FAMILIES:
+        for signature, names in FAMILY_SIGNATURES.items():
+            expected |= {f"{family}_{name}": signature for name in names.split()}
+    for signature, names in MEDIA_SIGNATURES.items():
+        expected |= {f"media_{name}": signature for name in names.split()}
+    expected |= {name: signature for signature, names in HOST_SIGNATURES.items() for name in names.split()}
     assert seen == expected
 
 

@@ -15,7 +15,7 @@ import trio
 import wasmtime
 from hypothesis import HealthCheck, settings
 
-from spear.hostcall import ChatReply, ChatSnapshot, Emit, GuestEngine, GuestTask, Limits
+from spear.hostcall import ChatReply, ChatSnapshot, Emit, GuestEngine, GuestTask, Limits, NoOperations, OperationPort
 from spear.hostcall import _binding as native
 from spear.hostcall._capture import Capture
 from spear.hostcall._guest import Guest
@@ -200,18 +200,26 @@ async def open_probe(
     *,
     limits: Limits | None = None,
     wasm: bytes | None = None,
+    operations: OperationPort | None = None,
     mcp: GuestMcp = NO_MCP,
     **module: Any,
 ) -> AsyncIterator[Probe]:
     async with (
         GuestEngine(cache_directory=None, limits=limits) as engine,
-        probe_in(engine, chat, wasm or thunk_module(**module), mcp) as probe,
+        probe_in(engine, chat, wasm or thunk_module(**module), operations=operations, mcp=mcp) as probe,
     ):
         yield probe
 
 
 @asynccontextmanager
-async def probe_in(engine: GuestEngine, chat: Any, wasm: bytes, mcp: GuestMcp = NO_MCP) -> AsyncIterator[Probe]:
+async def probe_in(
+    engine: GuestEngine,
+    chat: Any,
+    wasm: bytes,
+    *,
+    operations: OperationPort | None = None,
+    mcp: GuestMcp = NO_MCP,
+) -> AsyncIterator[Probe]:
     loaded = await engine.load(wasm)
     engine._ticker.enter()
     limits = engine.limits
@@ -223,6 +231,7 @@ async def probe_in(engine: GuestEngine, chat: Any, wasm: bytes, mcp: GuestMcp = 
         Capture(limits.stdio_bytes),
         Capture(limits.stdio_bytes),
         chat or Scripted(success()),
+        operations or NoOperations(),
         mcp,
     )
     try:

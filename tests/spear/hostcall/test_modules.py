@@ -92,7 +92,7 @@ async def test_files(tmp_path: Path):
 
 
 async def test_unknown_imports_are_all_listed():
-    text = """(import "spear" "emb_create" (func (result i32))) (import "env" "abort" (func))
+    text = """(import "spear" "rt_create" (func (result i32))) (import "env" "abort" (func))
         (import "spear" "log" (func (param i32))) (import "env" "memory" (memory 1))
         (import "spear" "sleep_ms" (func (param v128)))
         (import "spear" "time_now_ms" (func (result i64)))"""
@@ -101,7 +101,7 @@ async def test_unknown_imports_are_all_listed():
             await engine.load(wat(text))
     message = str(refused.value)
     for part in (
-        *("spear.emb_create,", "env.abort,", "spear.log (with another signature)", "env.memory (only functions"),
+        *("spear.rt_create,", "env.abort,", "spear.log (with another signature)", "env.memory (only functions"),
         "spear.sleep_ms (with another signature)",
     ):
         assert part in message

@@ -1,0 +1,193 @@
+"""What a guest's embeddings, images, transcriptions and speech go through: snapshot → request → router → reply."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._guest_chat import allowed_for
+from ._guest_media import GuestMedia
+from .ir import (
+    BackendInfo,
+    CanonicalError,
+    Completed,
+    ErrorCode,
+    ErrorEvent,
+    MediaRef,
+    RequestEnvelope,
+    ResponseEnvelope,
+    SpearError,
+    StoredMedia,
+    StreamEvent,
+    Usage,
+    make_error,
+)
+from .media import MediaAccess
+from .normalize import (
+    MIME_OF_FORMAT,
+    OPERATION_OF_FAMILY,
+    FamilyInputs,
+    Unusable,
+    family_body,
+    family_events,
+    family_metrics,
+    request_from_family,
+    wav_header,
+)
+
+if TYPE_CHECKING:
+    from ._runtime import Runtime
+    from .config import TaskConfig
+    from .hostcall import FamilyEvent, FamilyName, FamilyReply, FamilySnapshot, MediaPort
+
+Invoke = Callable[[RequestEnvelope], Awaitable[ResponseEnvelope]]
+Stream = Callable[[RequestEnvelope], AbstractAsyncContextManager[AsyncIterator[StreamEvent]]]
+
+
+class GuestOperations:
+    """The operation port of one execution. Whatever goes wrong is an error reply; only a cancellation passes."""
+
+    def __init__(
+        self,
+        invoke: Invoke,
+        stream: Stream,
+        task: TaskConfig,
+        *,
+        families: Iterable[str],
+        media: MediaPort,
+        store: MediaAccess,
+        execution_id: str | None = None,
+    ) -> None:
+        self.families = frozenset(families)
+        self.media = media
+        self._invoke = invoke
+        self._stream = stream
+        self._task = task
+        self._store = store
+        self._execution_id = execution_id
+        # What was written for a request is stored once, however often it is sent. As many as there are asr requests.
+        self._stored: dict[tuple[int, int, str, int], StoredMedia] = {}
+
+    def allows(self, family: FamilyName) -> bool:
+        ops = self._task.allow_operations
+        return ops is None or OPERATION_OF_FAMILY[family] in ops
+
+    async def invoke(self, request: FamilySnapshot) -> FamilyReply:
+        try:
+            envelope = await self._request(request, stream=False)
+        except SpearError as error:
+            return _failed(error.error)
+        return _reply(await self._invoke(envelope), envelope)
+
+    @asynccontextmanager
+    async def stream(self, request: FamilySnapshot) -> AsyncIterator[AsyncIterator[FamilyEvent]]:
+        async with AsyncExitStack() as stack:
+            try:
+                envelope = await self._request(request, stream=True)
+                events = await stack.enter_async_context(self._stream(envelope))
+            except SpearError as error:
+                told = _only(_failed(error.error))
+            else:
+                told = _told(events, envelope)
+            async with aclosing(told):
+                yield told
+
+    async def _request(self, snapshot: FamilySnapshot, *, stream: bool) -> RequestEnvelope:
+        audio = await self._audio(snapshot) if snapshot.family == "asr" else None
+        inputs = FamilyInputs(snapshot.family, snapshot.fd, snapshot.params, snapshot.texts, audio)
+        envelope = request_from_family(inputs, task_id=self._task.id, stream=stream)
+        if self._execution_id is not None:
+            meta = envelope.meta.model_copy(update={"execution_id": self._execution_id})
+            envelope = envelope.model_copy(update={"meta": meta})
+        return allowed_for(self._task, envelope)
+
+    async def _audio(self, snapshot: FamilySnapshot) -> MediaRef:
+        """What was written, as an object of the task; else what the parameter says."""
+        if not snapshot.audio:
+            ref: MediaRef = snapshot.params["audio"]
+            return ref
+        sound, rate = snapshot.params.get("format", "wav"), snapshot.params.get("sample_rate_hz", 0)
+        size = sum(map(len, snapshot.audio))
+        key = (snapshot.fd, size, sound, rate)
+        stored = self._stored.get(key)
+        if stored is not None and self.media.find(stored.uri) is not None:
+            return stored
+        async with self._store.write(MIME_OF_FORMAT[sound], task_id=self._task.id) as writing:
+            if sound == "pcm16":
+                await writing.write(wav_header(size, rate))
+            for piece in snapshot.audio:
+                await writing.write(piece)
+            if sound == "pcm16" and size % 2:
+                await writing.write(b"\0")
+            stored = await writing.commit()
+        self._stored[key] = stored
+        return stored
+
+
+async def _told(events: AsyncIterator[StreamEvent], request: RequestEnvelope) -> AsyncGenerator[FamilyEvent, None]:
+    from .hostcall import FamilyEvent
+
+    async for event in events:
+        if isinstance(event, Completed):
+            yield FamilyEvent(reply=_reply(event.response, request))
+        elif isinstance(event, ErrorEvent):
+            yield FamilyEvent(reply=_failed(event.error, usage=event.usage))
+        else:
+            for body in family_events(event):
+                yield FamilyEvent(body)
+
+
+async def _only(reply: FamilyReply) -> AsyncGenerator[FamilyEvent, None]:
+    from .hostcall import FamilyEvent
+
+    await trio.lowlevel.checkpoint()
+    yield FamilyEvent(reply=reply)
+
+
+def _reply(response: ResponseEnvelope, request: RequestEnvelope) -> FamilyReply:
+    from .hostcall import FamilyReply
+
+    if response.result.error is not None:
+        return _failed(response.result.error, response.backend, response.usage)
+    try:
+        body = family_body(response, request)
+    except Unusable as unusable:
+        error = make_error(ErrorCode.BACKEND_ERROR, f"{unusable}", operation=request.operation)
+        return _failed(error, response.backend, response.usage)
+    usage = response.usage
+    return FamilyReply(
+        body,
+        backend=body["_spear"]["backend"],
+        metrics=family_metrics(usage),
+        tokens=(usage.input_tokens or 0, usage.output_tokens or 0),
+        cost=usage.cost or 0.0,
+        estimated=usage.estimated,
+    )
+
+
+def _failed(error: CanonicalError, backend: BackendInfo | None = None, usage: Usage | None = None) -> FamilyReply:
+    from .hostcall import FamilyReply
+
+    used = Usage() if usage is None else usage
+    return FamilyReply(
+        error=error,
+        backend=None if backend is None else backend.name,
+        tokens=(used.input_tokens or 0, used.output_tokens or 0),
+        cost=used.cost or 0.0,
+        estimated=used.estimated,
+    )
+
+
+def guest_operations(runtime: Runtime, task: TaskConfig, execution_id: str) -> GuestOperations:
+    return GuestOperations(
+        runtime.invoke,
+        runtime.stream,
+        task,
+        families=runtime.config.guests.families,
+        media=GuestMedia(runtime.media, task.id),
+        store=runtime.media,
+        execution_id=execution_id,
+    )
