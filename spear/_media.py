@@ -12,13 +12,17 @@ import trio
 from actors import Spec, StartFailed, Supervisor, SupervisorClosed
 
 from .config import MediaConfig
+from .ir import ConfigError, Problem
 from .media import MediaKeeper, MediaStore
 
 
 @asynccontextmanager
 async def open_media(config: MediaConfig) -> AsyncIterator[MediaStore]:
     """With a folder of its own it is opened now; raises `SpearError` where that cannot be used."""
-    store = MediaStore(config)
+    try:
+        store = MediaStore(config)
+    except ValueError as error:
+        raise ConfigError([Problem("", 0, "spear.media", str(error))]) from None
     try:
         if config.path is not None:
             await store.opened_files()

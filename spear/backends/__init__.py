@@ -9,7 +9,7 @@
     _split       how embeddings are cut and joined; _split_speech, speech and audio; _wav, WAV files
     stub         kind `stub`
     _http        what the kinds that call over HTTP share
-    openai       kind `openai_chat_completion`, alias `openai_chat`
+    openai       kinds `openai`, `azure_openai` and `openai_chat_completion`, alias `openai_chat`
     _local       what the kinds that compute on this machine share
     hashed_ngrams  kind `hashed_ngrams`
     prompt_card  kind `prompt_card`

@@ -34,11 +34,15 @@ class _Builtin:
     """The extra that brings what the module imports; None = the distribution itself."""
     needs: tuple[str, ...] = ()
     """What the module imports only when it is used, from that extra: looked for, so that its absence is said early."""
+    attribute: str = "KIND"
+    """The Kind object in the module."""
 
 
 _BUILTIN: Final = {
     "stub": _Builtin("stub"),
-    "openai_chat_completion": _Builtin("openai"),
+    "openai": _Builtin("openai"),
+    "openai_chat_completion": _Builtin("openai", attribute="CHAT_KIND"),
+    "azure_openai": _Builtin("openai", attribute="AZURE_KIND"),
     "hashed_ngrams": _Builtin("hashed_ngrams", "local", ("numpy",)),
     "prompt_card": _Builtin("prompt_card", "local", ("PIL",)),
     "espeak": _Builtin("espeak"),
@@ -102,7 +106,7 @@ def _is_there(module: str) -> bool:
 def _load_builtin(name: str, builtin: _Builtin) -> Kind:
     module = f"spear.backends.{builtin.module}"
     try:
-        kind: Kind = need(module, builtin.extra).KIND
+        kind: Kind = getattr(need(module, builtin.extra), builtin.attribute)
         for needed in builtin.needs:
             need_there(needed, builtin.extra)
     except MissingExtra as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 
 import trio
 
@@ -11,7 +11,9 @@ from spear.ir import Started, StreamEvent, UsageEvent
 from ._protocol import Answer, Finished, StreamItem
 
 
-async def told_whole(backend: str, answer: Answer, deltas: Iterable[StreamEvent] = ()) -> AsyncIterator[StreamItem]:
+async def told_whole(
+    backend: str, answer: Answer, deltas: Iterable[StreamEvent] = ()
+) -> AsyncGenerator[StreamItem, None]:
     """`deltas` say what is in `answer`, piece by piece."""
     await trio.lowlevel.checkpoint()
     yield Started(backend=backend, model=answer.model)

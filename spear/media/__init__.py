@@ -2,6 +2,7 @@
 
 _keeper   the actor that looks after it
 _store    references of every kind, asynchronously: files behind threads
+_fetch    what lies elsewhere, over HTTP; _policy says from where (pure)
 _files    the store as files, with _writing and _reading: handles that never wait for anything but the page cache
 _claims   folders that belong to a living process
 _account  quotas (pure)

@@ -1,7 +1,8 @@
 """Folders that belong to a living process, and go with it.
 
 Each has a locked file in it. The kernel drops the lock with the process, however that ends, so that whoever comes next
-can tell what nobody owns any more and remove it.
+can tell what nobody owns any more and remove it. Folders are made and looked at under a lock of their parent, which is
+held for microseconds.
 """
 
 from __future__ import annotations
@@ -10,26 +11,24 @@ import fcntl
 import os
 import secrets
 import shutil
-import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 _LOCK: Final = "lock"
-_ABANDONED_S: Final = 3600.0
+_DEAD: Final = "dead-"
 
 
 class Claim:
     """A new folder below `parent`, private to this user. Released by `release`, or by the end of the process."""
 
-    def __init__(self, parent: Path, prefix: str = "") -> None:
-        self.path = parent / f"{prefix}{secrets.token_hex(8)}"
-        self.path.mkdir(mode=0o700)
-        # Locked before it has its name: no sweeper meets one that is not locked yet.
-        fresh = self.path / "lock.new"
-        self._lock = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.rename(fresh, self.path / _LOCK)
+    def __init__(self, parent: Path) -> None:
+        self.path = parent / secrets.token_hex(8)
+        with _locked(parent):
+            self.path.mkdir(mode=0o700)
+            self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def release(self) -> None:
         """Remove the folder with everything in it."""
@@ -39,36 +38,49 @@ class Claim:
             self._lock = -1
 
 
-def sweep_claims(parent: Path, prefix: str = "") -> int:
-    """Remove the folders of processes that have ended, and say how many. Leaves alone what belongs to other users or
-    is no such folder."""
-    removed = 0
-    with suppress(OSError):
-        for entry in list(os.scandir(parent)):
-            if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False):
-                removed += _sweep(Path(entry.path))
-    return removed
+def sweep_claims(parent: Path) -> None:
+    """Remove the folders of processes that have ended. Raises OSError where `parent` cannot be used."""
+    with _locked(parent):
+        names = [each.name for each in os.scandir(parent) if each.is_dir(follow_symlinks=False)]
+        for name in names:
+            if not name.startswith(_DEAD) and not _lives(parent / name):
+                with suppress(FileNotFoundError):  # its owner is just removing it
+                    os.rename(parent / name, parent / (_DEAD + name))
+    for name in names:
+        dead = name if name.startswith(_DEAD) else _DEAD + name
+        shutil.rmtree(parent / dead, ignore_errors=True)
 
 
-def _sweep(folder: Path) -> bool:
+def private_folder(path: Path) -> bool:
+    """Make `path`; whether it is there afterwards and nobody else's. Where others may write too, somebody may have been
+    first."""
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    about = os.lstat(path)
+    return path.is_dir() and not path.is_symlink() and about.st_uid == os.getuid() and not about.st_mode & 0o077
+
+
+def _lives(folder: Path) -> bool:
     try:
-        about = os.lstat(folder)
-        if about.st_uid != os.getuid():
-            return False
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:  # being made or removed; for as long as this only where somebody died at it
-        old = time.time() - about.st_mtime > _ABANDONED_S
-        if old:
-            shutil.rmtree(folder, ignore_errors=True)
-        return old
+    except FileNotFoundError:
+        return False  # killed while it was made or removed
     except OSError:
-        return False  # none of ours
+        return True  # none of ours
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return False  # somebody lives there
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
         return True
     finally:
         os.close(lock)
+    return False
+
+
+@contextmanager
+def _locked(parent: Path) -> Iterator[None]:
+    descriptor = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -17,13 +17,15 @@ from spear.config import MediaConfig
 from spear.ir import InlineMedia, MediaRef, StoredMedia, UrlMedia
 
 from ._account import Quotas
-from ._claims import Claim, sweep_claims
+from ._claims import Claim, private_folder, sweep_claims
 from ._errors import not_allowed, of_disk, too_large
 from ._names import check_mime, id_of
+from ._policy import policy_of
 from ._port import MediaBytes, MediaReading, MediaWriting
 from ._writing import PIECE_BYTES, Writing
 
 if TYPE_CHECKING:
+    from ._fetch import Fetcher
     from ._files import FileStore
     from ._reading import Reading
 
@@ -41,11 +43,14 @@ class MediaStore:
     has under way on the disk (at most a few MiB), never leaves it behind."""
 
     def __init__(self, config: MediaConfig | None = None) -> None:
+        """Raises ValueError for an origin that is none."""
         self.config = MediaConfig() if config is None else config
         self._files: FileStore | None = None
         self._claim: Claim | None = None
         self._opening = Lock()
         self._closed = False
+        self._fetching = policy_of(self.config)
+        self._fetcher: Fetcher | None = None
         self._limiter = trio.CapacityLimiter(THREADS)
         self.opened: Callable[[], Awaitable[None]] | None = None
         """Awaited before each asynchronous use: starts whoever looks after the store."""
@@ -86,9 +91,11 @@ class MediaStore:
 
     def _private_folder(self) -> Path:
         """One that goes with the runtime. Those of processes that were killed go now."""
-        parent, prefix = Path(tempfile.gettempdir()), f"spear-media-{os.getuid()}-"
-        sweep_claims(parent, prefix)
-        self._claim = Claim(parent, prefix)
+        parent = Path(tempfile.gettempdir(), f"spear-media-{os.getuid()}")
+        if not private_folder(parent):
+            parent = Path(tempfile.mkdtemp(prefix="spear-media-"))
+        sweep_claims(parent)
+        self._claim = Claim(parent)
         return self._claim.path / "store"
 
     def close(self) -> None:
@@ -138,8 +145,11 @@ class MediaStore:
             return MediaBytes(b"".join(parts), reading.mime)
 
     async def _fetch(self, ref: UrlMedia, limit: int) -> MediaBytes:
-        await trio.lowlevel.checkpoint()
-        raise not_allowed("no origin is allowed here (media.allow_origins)")
+        if self._fetcher is None:
+            from ._fetch import Fetcher  # which needs an HTTP client
+
+            self._fetcher = Fetcher(self._fetching)
+        return await self._fetcher.fetch(ref.url, mime=ref.mime, limit=limit)
 
     @asynccontextmanager
     async def write(self, mime: str, *, task_id: str | None) -> AsyncGenerator[MediaWriting, None]:

@@ -16,6 +16,9 @@ Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Informational = Annotated[int, Field(ge=100, le=199)]
 HeaderText = Annotated[str, Field(pattern=r"^[\t -~]*$")]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+OperationName = Literal[
+    "chat", "models", "embeddings", "generations", "edits", "transcriptions", "translations", "speech"
+]
 
 
 class ToolCall(BaseModel):
@@ -78,6 +81,7 @@ class Behaviour(BaseModel):
     headers: dict[HeaderName, HeaderText] = {}
     content_type: HeaderText | None = None
     body: str | None = None  # this body, whatever it is: no JSON, a list, HTML
+    body_base64: str | None = None  # the same, of bytes
     informational: Annotated[tuple[Informational, ...], Field(strict=False)] = ()
     early: bool = False  # answer as soon as the head of the request is there
     close: bool = False  # end the connection politely after the answer
@@ -101,7 +105,7 @@ class Rule(BaseModel):
 
     does: Behaviour
     times: Positive | None = None
-    operation: Literal["chat", "models"] = "chat"
+    operation: OperationName = "chat"
     model: str | None = None
     stream: bool | None = None
     key: str | None = None  # what stands behind "Bearer"

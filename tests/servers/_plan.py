@@ -6,6 +6,7 @@ event of a stream and the end of its body are one `Send`: a client that leaves a
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import orjson
 
 from tests.servers._behaviour import Behaviour
+from tests.servers._operations import Given
 from tests.servers._reply import Question, chunks, completion, compose, error_body
 
 _PIECE = 65_536
@@ -68,8 +70,9 @@ def plain(status: int, body: bytes, *, content_type: str = "application/json", c
     return head(status, [*headers, *([("connection", "close")] if close else [])]) + body
 
 
-def plan(behaviour: Behaviour, question: Question | None, caller: Caller) -> Iterator[Step]:
-    """`question` is None where the behaviour answers before it was read."""
+def plan(behaviour: Behaviour, question: Question | None, caller: Caller, given: Given | None = None) -> Iterator[Step]:
+    """`question` is None where the behaviour answers before it was read; `given` is the answer of another operation
+    than chat."""
     if behaviour.delay:
         yield Pause(behaviour.delay)
     if behaviour.never:
@@ -88,8 +91,50 @@ def plan(behaviour: Behaviour, question: Question | None, caller: Caller) -> Ite
     ) and behaviour.huge_body_mib is None
     if question is not None and streamed:
         yield from _stream(behaviour, question, caller)
+    elif given is not None and given.events is not None and _is_good(behaviour):
+        yield from _event_stream(behaviour, given.events, caller)
+    elif given is not None and given.chunked and _is_good(behaviour):
+        yield from _chunked(behaviour, given, caller)
     else:
-        yield from _plain(behaviour, question, caller)
+        yield from _plain(behaviour, question, caller, given)
+
+
+def _is_good(behaviour: Behaviour) -> bool:
+    own = behaviour.body is not None or behaviour.body_base64 is not None
+    return behaviour.status == 200 and not own and behaviour.huge_body_mib is None
+
+
+def _event_stream(behaviour: Behaviour, payloads: tuple[str, ...], caller: Caller) -> Iterator[Step]:
+    """As for chat; without `finish` the last event stays away."""
+    events: list[str] = []
+    for at, payload in enumerate(payloads if behaviour.finish else payloads[:-1]):
+        if at == behaviour.error_after:
+            events.append(_data(error_body(behaviour.error_message, behaviour.error_type, behaviour.error_code)))
+            break
+        if at == behaviour.junk_after:
+            events.append('data: {"this is": no JSON')
+        events.append(f"data: {payload}")
+    yield Send(head(200, [*_headers(behaviour, caller, "text/event-stream"), ("transfer-encoding", "chunked")]))
+    if behaviour.body_delay:
+        yield Pause(behaviour.body_delay)
+    yield from _events(behaviour, events)
+
+
+def _chunked(behaviour: Behaviour, given: Given, caller: Caller) -> Iterator[Step]:
+    """Bytes without a known length, in pieces; `cut_after` counts bytes."""
+    headers = [*_headers(behaviour, caller, given.content_type), ("transfer-encoding", "chunked")]
+    yield Send(head(200, headers))
+    if behaviour.body_delay:
+        yield Pause(behaviour.body_delay)
+    body = given.body if behaviour.cut is None else given.body[: behaviour.cut_after]
+    size = behaviour.drip.bytes if behaviour.drip else behaviour.split or 4096
+    for at in range(0, len(body), size):
+        if behaviour.drip:
+            yield Pause(behaviour.drip.every)
+        last = behaviour.cut is None and at + size >= len(body)
+        yield Send(_chunk(body[at : at + size]) + (b"0\r\n\r\n" if last else b""))
+    if behaviour.cut is not None:
+        yield from _end(behaviour.cut)
 
 
 def _headers(behaviour: Behaviour, caller: Caller, content_type: str) -> list[tuple[str, str]]:
@@ -106,23 +151,31 @@ def _headers(behaviour: Behaviour, caller: Caller, content_type: str) -> list[tu
     return headers
 
 
-def _body(behaviour: Behaviour, question: Question | None, caller: Caller) -> tuple[bytes, str]:
+def _body(
+    behaviour: Behaviour, question: Question | None, caller: Caller, given: Given | None = None
+) -> tuple[bytes, str]:
     if behaviour.body is not None:
         return behaviour.body.encode(), "application/json"
+    if behaviour.body_base64 is not None:
+        return base64.b64decode(behaviour.body_base64), given.content_type if given else "application/json"
     if behaviour.status >= 400:
         message = behaviour.error_message
         if behaviour.leak_key:
             message = f"Incorrect API key provided: {caller.authorization.removeprefix('Bearer ')}. {message}"
         error = error_body(message, behaviour.error_type, behaviour.error_code)
         return orjson.dumps(error), "application/json"
+    if given is not None and behaviour.status < 300:
+        return given.body, given.content_type
     if behaviour.status >= 300 or question is None:
         return b"", "text/plain"
     answer = compose(behaviour, question, server=caller.server, number=caller.number)
     return orjson.dumps(completion(answer)), "application/json"
 
 
-def _plain(behaviour: Behaviour, question: Question | None, caller: Caller) -> Iterator[Step]:
-    body, content_type = _body(behaviour, question, caller)
+def _plain(
+    behaviour: Behaviour, question: Question | None, caller: Caller, given: Given | None = None
+) -> Iterator[Step]:
+    body, content_type = _body(behaviour, question, caller, given)
     filler = (behaviour.huge_body_mib or 0) << 20
     headers = _headers(behaviour, caller, content_type)
     if behaviour.status != 204:

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import orjson
 import pytest
 import trio
 
-from tests.servers._behaviour import Behaviour, Rule
+from tests.servers._behaviour import Behaviour, OperationName, Rule
 
 _PROGRAM = Path(__file__).with_name("openai_server.py")
 _START_LIMIT_S = 30.0
@@ -102,7 +102,7 @@ class FaultServer:
         model: str | None = None,
         stream: bool | None = None,
         key: str | None = None,
-        operation: Literal["chat", "models"] = "chat",
+        operation: OperationName = "chat",
         **fields: Any,
     ) -> None:
         """Answer the next `times` matching requests this way (None: all of them); `key` is that of the request.

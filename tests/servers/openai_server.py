@@ -7,6 +7,8 @@ parent closes the pipe). Without a script it is well-behaved and deterministic: 
 first tool when that text holds two integers, and answers a JSON schema with a small fitting value.
 
     POST /v1/chat/completions, GET /v1/models      the API
+    POST /v1/embeddings, /v1/images/…, /v1/audio/… its other operations (see _operations.py)
+    POST /openai/deployments/{name}/…?api-version= all of them as Azure has them
     POST /_control/script   [rule, ...]            adds rules (see _behaviour.py)
     POST /_control/models   ["name", ...]          the models that exist; none given: every model does
     GET  /_control/counts, /_control/requests      what was seen
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -32,6 +35,7 @@ from pydantic import TypeAdapter, ValidationError
 from tests.servers._behaviour import Behaviour, Rule, Script
 from tests.servers._connection import Connection, Reply
 from tests.servers._counts import Counts, Exchange
+from tests.servers._operations import PATHS, Operation, answer
 from tests.servers._plan import Caller, Send, Step, plain, plan
 from tests.servers._reply import BadRequest, Question, error_body, read_question
 
@@ -39,6 +43,7 @@ _RULES = TypeAdapter(list[Rule])
 _NAMES = TypeAdapter(list[str])
 _CONTROL = "/_control/"
 _MAX_CONNECTIONS = 4096
+_DEPLOYMENT = re.compile(r"/openai/deployments/[^/]+(/.*)")
 
 
 class Server:
@@ -69,6 +74,8 @@ class Server:
 
     def reply(self, exchange: Exchange, body: bytes) -> Reply:
         operation = _operation(exchange)
+        if operation in PATHS.values():
+            return self._operate(exchange, operation, body)
         if operation is None:
             return _error(404, f"Unknown request URL: {exchange.method} {exchange.path}")
         wanted = {"chat": "POST", "models": "GET"}[operation]
@@ -88,6 +95,17 @@ class Server:
             return _error(404, f"The model `{question.model}` does not exist", code="model_not_found")
         behaviour = self._script.take("chat", question.model, question.stream, exchange.header("authorization"))
         return self._reply(exchange, behaviour, question)
+
+    def _operate(self, exchange: Exchange, operation: Operation, body: bytes) -> Reply:
+        if exchange.method != "POST":
+            return _error(405, f"Not allowed to {exchange.method} on {exchange.path}, only POST")
+        try:
+            given = answer(operation, body, exchange.header("content-type"))
+        except BadRequest as error:
+            return _error(400, error.message, param=error.param)
+        streamed = given.events is not None
+        behaviour = self._script.take(operation, given.model, streamed, exchange.header("authorization"))
+        return Reply(plan(behaviour, None, self._caller(exchange), given), close=behaviour.close)
 
     def _reply(self, exchange: Exchange, behaviour: Behaviour, question: Question | None) -> Reply:
         return Reply(plan(behaviour, question, self._caller(exchange)), close=behaviour.close)
@@ -137,8 +155,12 @@ class Server:
 
 
 def _operation(exchange: Exchange) -> str | None:
-    paths = {"/v1/chat/completions": "chat", "/v1/models": "models"}
-    return paths.get(exchange.path.partition("?")[0])
+    """Below /v1, or below a deployment of Azure's, which needs a version and has its key in a header of its own."""
+    path, _, query = exchange.path.partition("?")
+    if found := _DEPLOYMENT.fullmatch(path):
+        path = f"/v1{found[1]}" if "api-version=" in query and exchange.header("api-key") else ""
+    paths = {"/chat/completions": "chat", "/models": "models", **PATHS}
+    return paths.get(path.removeprefix("/v1")) if path.startswith("/v1/") else None
 
 
 def _model(name: str) -> dict[str, object]:

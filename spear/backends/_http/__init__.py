@@ -5,11 +5,13 @@
     _exchange   one request and its answer, under the clocks of an attempt
     _failures   what a failure means, and how it is told (pure)
     _transport  an httpx transport over httpcore2's pool, for one origin
+    _multipart  a form with a file (pure)
     _network    its sockets on Trio
 
 Each imports only those below it.
 """
 
+from ._client import Header as Header
 from ._client import HttpClient as HttpClient
 from ._client import check_address as check_address
 from ._client import json_of as json_of
@@ -20,4 +22,6 @@ from ._failures import broken_answer as broken_answer
 from ._failures import redacted as redacted
 from ._failures import truncated as truncated
 from ._lines import lines_of as lines_of
+from ._multipart import FormFile as FormFile
+from ._multipart import multipart as multipart
 from ._transport import PoolTransport as PoolTransport

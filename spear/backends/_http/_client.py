@@ -84,7 +84,7 @@ class HttpClient:
     def post(
         self,
         url: httpx.URL,
-        content: bytes,
+        content: bytes | tuple[bytes, ...],
         call: Call,
         *,
         streamed: bool = False,
@@ -95,15 +95,16 @@ class HttpClient:
     ) -> AbstractAsyncContextManager[Received]:
         """Send, and give the answer if its status is 200; raises `BackendError` for everything else. `streamed`: the
         answer comes in pieces that mean something, so that its breaking off is a truncated stream. Leaving the block,
-        or cancelling, closes what cannot be used again."""
+        or cancelling, closes what cannot be used again. Content in several pieces is not joined: that may be large."""
+        pieces = (content,) if isinstance(content, bytes) else content
         sent = [*self._headers, *headers, (b"Content-Type", content_type), (b"Accept", accept)]
-        sent.append((b"Content-Length", b"%d" % len(content)))
+        sent.append((b"Content-Length", b"%d" % sum(map(len, pieces))))
         if call.key is not None:
             sent.append(self._key_header(_key_text(call.key)))
             if call.key.secret not in self._secrets:
                 # The host lists its secrets; that this attempt's key is among them is not taken on trust.
                 self._know(*self._secrets, call.key.secret)
-        return exchange(self._transport, method, url, sent, content, call, redact=self.redact, streamed=streamed)
+        return exchange(self._transport, method, url, sent, pieces, call, redact=self.redact, streamed=streamed)
 
     def _know(self, *secrets: Secret) -> None:
         self._secrets = secrets
@@ -155,27 +156,34 @@ async def payloads_of(received: Received) -> Payloads:
         yield payload, True
 
 
-async def json_of(received: Received, mask: KeyMask) -> JsonValue:
-    """The whole answer, at most `MAX_RESPONSE_BYTES`, as JSON."""
+async def json_of(
+    received: Received,
+    mask: KeyMask,
+    *,
+    limit: int = MAX_RESPONSE_BYTES,
+    parts: int = MAX_PARTS,
+    exact: bool = True,
+) -> JsonValue:
+    """The whole answer, at most `limit` bytes and `parts` values, as JSON; `exact` as for `parse_json`."""
     if not received.is_json:
         raise broken_answer("the answer is not JSON by its content type")
-    body, whole = await received.read(MAX_RESPONSE_BYTES)
+    body, whole = await received.read(limit)
     if not whole:
         raise broken_answer("response too large")
-    await check_parts(body)
+    await check_parts(body, parts)
     try:
-        return parse_json(mask(body))
+        return parse_json(mask(body), exact=exact)
     except MalformedJson as error:
         raise broken_answer(f"the answer is not JSON: {error}") from None
 
 
-async def check_parts(text: bytes) -> None:
+async def check_parts(text: bytes, limit: int = MAX_PARTS) -> None:
     """Before it is parsed: raise for a JSON text of too many parts."""
-    if bracket_count(text) <= MAX_PARTS:
+    if bracket_count(text) <= limit:
         return
     counter = PartCounter()  # some of those may be in strings
     for start in range(0, len(text), _PIECE):
         counter.feed(text[start : start + _PIECE])
-        if counter.parts > MAX_PARTS:
-            raise too_many_parts()
+        if counter.parts > limit:
+            raise too_many_parts(limit)
         await trio.lowlevel.checkpoint()

@@ -26,7 +26,7 @@ class _Outgoing(httpx.AsyncByteStream):
     """The body of a request, which notices that it begins to leave: from then on the backend may have it, and the
     clock is no longer that of the connection."""
 
-    def __init__(self, content: bytes, scope: trio.CancelScope, first_event: float) -> None:
+    def __init__(self, content: tuple[bytes, ...], scope: trio.CancelScope, first_event: float) -> None:
         self._content = content
         self._scope = scope
         self._first_event = first_event
@@ -37,7 +37,8 @@ class _Outgoing(httpx.AsyncByteStream):
         if not self.left:  # the second time it leaves, the clock goes on
             self.left = True
             self._scope.deadline = trio.current_time() + self._first_event
-        yield self._content
+        for piece in self._content:
+            yield piece
 
 
 class Received:
@@ -90,7 +91,7 @@ async def exchange(
     method: str,
     url: httpx.URL,
     headers: list[tuple[bytes, bytes]],
-    content: bytes,
+    content: tuple[bytes, ...],
     call: Call,
     *,
     redact: Redact,

@@ -6,12 +6,9 @@ pool looks at every connection twice for each request (a third of all CPU at 64 
 
 from __future__ import annotations
 
-import logging
-import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import contextmanager
-from functools import cache
 from typing import Final, cast
 
 import h11
@@ -21,11 +18,7 @@ import trio
 
 from spear.egress import KEEPALIVE_S, Origin
 
-from ._network import TcpStream, connect, start_tls
-
-# At DEBUG it writes addresses and the headers of answers; a host that turns on all debug logs did not ask for that.
-logging.getLogger("httpcore2").setLevel(logging.INFO)
-
+from ._network import TcpStream, connect, shared_ssl_context, start_tls
 
 _CLOSED_WITHIN_S: Final = 1.0
 """How soon after a request it shows that the server had closed the connection before: a round trip."""
@@ -33,12 +26,6 @@ _CLOSED_WITHIN_S: Final = 1.0
 
 class OtherOriginError(Exception):
     """A request to somewhere else than the instance's own origin: refused before anything is connected."""
-
-
-@cache
-def shared_ssl_context() -> ssl.SSLContext:
-    """The process's one context, made when the first backend needs it (it takes some 100 ms)."""
-    return httpcore2.default_ssl_context()
 
 
 class PoolTransport(httpx.AsyncBaseTransport):

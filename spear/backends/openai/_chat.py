@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Final
 
-import httpx
 import trio
 from pydantic import JsonValue
 
 from spear.backends._http import HttpClient, Received, broken_answer, json_of, payloads_of, redacted, truncated
 from spear.backends._http._client import Payloads
 from spear.backends._protocol import Answer, Call, Finished, StreamItem
+from spear.backends._resolve import with_inline_media
 from spear.dialects.openai_chat import (
     ChatStreamDecoder,
     body_from_result,
@@ -40,32 +40,28 @@ from spear.ir import (
     parse_json,
 )
 
+from ._places import Place
+
 _END_WAIT_S: Final = 0.05
 """How long after [DONE] the end of the body may take, for the connection to be used again."""
 _DONE: Final = b"[DONE]"
 
 
-def endpoint(base_url: str) -> str:
-    """Where chat completions are: below the base URL if that has `/v1` in it, else below its `/v1`."""
-    base = base_url.rstrip("/")
-    return f"{base}/chat/completions" if "/v1" in base else f"{base}/v1/chat/completions"
-
-
 class ChatAdapter:
-    def __init__(self, client: HttpClient) -> None:
+    def __init__(self, client: HttpClient, place: Place) -> None:
         self._instance = client.instance
         self._client = client
-        self._url = httpx.URL(endpoint(client.base))
+        self._place = place
 
     async def invoke(self, request: RequestEnvelope, call: Call) -> Answer:
-        chat = _chat(request)
+        chat = await with_inline_media(request, _chat(request), self._client.host.media)
         async with self._post(chat, call, stream=False) as received:
             value = await json_of(received, self._client.mask)
         return self._answer(chat, value)
 
     @asynccontextmanager
     async def stream(self, request: RequestEnvelope, call: Call) -> AsyncGenerator[AsyncIterator[StreamItem], None]:
-        chat = _chat(request)
+        chat = await with_inline_media(request, _chat(request), self._client.host.media)
         async with self._post(chat, call, stream=True) as received:
             decoder = ChatStreamDecoder(
                 backend=self._instance.name,
@@ -91,7 +87,9 @@ class ChatAdapter:
             raise invalid_request("messages", "is empty; there must be at least one message")
         body = request_body(chat, model=model, stream=stream, stream_usage=self._instance.stream_usage)
         accept = b"text/event-stream" if stream else b"application/json"
-        return self._client.post(self._url, dump_json(body), call, streamed=stream, accept=accept)
+        return self._client.post(
+            self._place("/chat/completions", model), dump_json(body), call, streamed=stream, accept=accept
+        )
 
     async def _events(
         self, chat: ChatRequest, received: Received, payloads: Payloads, decoder: ChatStreamDecoder

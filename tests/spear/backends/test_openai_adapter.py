@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from spear.backends import Finished, Host, find_kind
-from spear.backends.openai._chat import endpoint
+from spear.backends.openai._places import openai_place
 from spear.ir import (
     CallerError,
     ChatResult,
@@ -43,7 +43,7 @@ LIMIT = 20.0
     ],
 )
 def test_endpoint(base: str, url: str) -> None:
-    assert endpoint(base) == url
+    assert str(openai_place(base)("/chat/completions", "m")) == url
 
 
 @pytest.mark.parametrize("how", ["plain", "stream"])

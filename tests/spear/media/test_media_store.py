@@ -45,9 +45,13 @@ def temporary(tmp_path, monkeypatch):
     return tmp_path / "tmp"
 
 
+def folders(temporary):
+    return list(temporary.glob("spear-media-*/*"))
+
+
 async def test_in_and_out(temporary):
     async with opened() as store:
-        assert list(temporary.iterdir()) == []
+        assert folders(temporary) == []
         data = os.urandom(5 * MIB + 1)
         ref = await store.save(data, "image/png", task_id="a")
         loaded = await store.load(ref, task_id="a")
@@ -55,9 +59,11 @@ async def test_in_and_out(temporary):
         async with store.read(ref, task_id="a") as reading:
             assert (reading.size, reading.mime) == (len(data), "image/png")
             assert b"".join([part async for part in parts_of(reading)]) == data
-        (folder,) = temporary.iterdir()
+        (parent,) = temporary.iterdir()
+        (folder,) = parent.iterdir()
+        assert stat.S_IMODE(parent.stat().st_mode) == 0o700
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert list(temporary.iterdir()) == []
+    assert folders(temporary) == []
 
 
 async def parts_of(reading, size=MIB):
@@ -154,6 +160,29 @@ async def test_a_hundred_at_a_time():
         assert found == {number: f"number {number % 10}".encode() for number in range(100)}
 
 
+async def test_somebody_elses_folder_is_not_used(temporary):
+    """In a folder where all may write, anybody may have made ours."""
+    planted = temporary / f"spear-media-{os.getuid()}"
+    planted.mkdir(mode=0o777)
+    planted.chmod(0o777)
+    async with opened() as store:
+        ref = await store.save(b"x", "text/plain", task_id=None)
+        assert list(planted.iterdir()) == []
+        assert (await store.load(ref, task_id=None)).data == b"x"
+
+
+async def test_what_killed_processes_left_goes(temporary):
+    async with opened() as store:
+        await store.save(b"x", "text/plain", task_id=None)
+        parent = temporary / f"spear-media-{os.getuid()}"
+        (parent / "0123456789abcdef" / "store").mkdir(parents=True)
+        (parent / "0123456789abcdef" / "lock").touch()
+        (parent / "halfmade").mkdir()
+        async with opened() as other:
+            await other.save(b"y", "text/plain", task_id=None)
+            assert len(folders(temporary)) == 2
+
+
 async def test_closed():
     async with opened() as store:
         await store.save(b"x", "text/plain", task_id=None)
@@ -168,7 +197,7 @@ async def test_a_runtime_that_only_chats_makes_nothing(temporary):
     async with spear.open_runtime(config(stub())) as runtime:
         await runtime.chat(messages=[{"role": "user", "content": "hello"}])
         await runtime.run_guest(HELLO)
-        assert list(temporary.iterdir()) == []
+        assert folders(temporary) == []
         assert not any(node.path == "runtime/media" for node in runtime.snapshot().walk())
 
 
@@ -178,8 +207,8 @@ async def test_a_runtime_has_one_and_takes_it_with_it(temporary):
         assert (await runtime.media.load(ref, task_id="a")).data == b"hello"
         (node,) = [node for node in runtime.snapshot().walk() if node.path == "runtime/media"]
         assert (node.state["objects"], node.state["bytes"]) == (1, 5)
-        assert len(list(temporary.iterdir())) == 1
-    assert list(temporary.iterdir()) == []
+        assert len(folders(temporary)) == 1
+    assert folders(temporary) == []
 
 
 async def test_a_cancelled_runtime_takes_it_too(temporary):
@@ -188,7 +217,7 @@ async def test_a_cancelled_runtime_takes_it_too(temporary):
             await runtime.media.save(b"hello", "text/plain", task_id="a")
             scope.cancel()
             await trio.sleep_forever()
-    assert list(temporary.iterdir()) == []
+    assert folders(temporary) == []
 
 
 async def test_with_a_path_objects_outlive_the_runtime(tmp_path, temporary):
@@ -214,7 +243,7 @@ async def test_with_a_path_objects_outlive_the_runtime(tmp_path, temporary):
         await runtime.media.delete(ref)
         with pytest.raises(CallerError):
             await runtime.media.load(ref, task_id=None)
-    assert list(temporary.iterdir()) == []
+    assert folders(temporary) == []
 
 
 async def test_what_has_expired_goes_by_itself(tmp_path):

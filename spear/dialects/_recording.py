@@ -1,0 +1,40 @@
+"""What a recording is by its first bytes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MIME_OF: Final = {
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "flac": "audio/flac",
+    "aac": "audio/aac",
+    "pcm": "audio/pcm",
+}
+"""Format names of the speech dialect."""
+ENOUGH: Final = 12
+"""How many bytes it takes to tell."""
+
+
+def format_of(data: bytes) -> str:
+    """A key of `MIME_OF`, or empty: raw samples have no header, so they look like nothing."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+        return "wav"
+    if data[:4] == b"OggS":
+        return "opus"
+    if data[:4] == b"fLaC":
+        return "flac"
+    if data[:3] == b"ID3":
+        return "mp3"
+    if len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0:
+        return "aac" if data[1] & 0x06 == 0 else "mp3"
+    return ""
+
+
+def file_name(mime: str) -> str:
+    """What to call an upload: many servers go by the ending alone."""
+    endings = {"audio/mpeg": "mp3", "audio/mp4": "m4a", "audio/x-m4a": "m4a", "audio/ogg": "ogg", "audio/webm": "webm"}
+    kind = mime.partition(";")[0].strip().lower()
+    known = {value: key for key, value in MIME_OF.items()} | {"audio/x-wav": "wav", "audio/wave": "wav"} | endings
+    return f"audio.{known.get(kind, 'bin')}"
