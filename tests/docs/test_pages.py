@@ -15,6 +15,7 @@ RUN = (
     "tutorial.md",
     "how-to/embed.md",
     "how-to/filter.md",
+    "how-to/mcp-tools.md",
     "how-to/blocking.md",
     "how-to/reload.md",
     "how-to/compare-models.md",
