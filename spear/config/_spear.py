@@ -90,7 +90,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         "mirrors": _mirrors(report, top, document),
         "decisions": _decisions(report, top, document),
         "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
-        "media": read_media(report, top, document.folder),
+        "media": read_media(report, top, document.folder, environ),
         "log": _limits(report, LogConfig, top, "log"),
         "credentials": [
             _credential(report, *each, document, environ, used) for each in _items(report, top, "credentials")

@@ -9,7 +9,7 @@ import pytest
 
 from spear import egress
 from spear.config import Config
-from spear.config._model import FilterConfig, Timeouts
+from spear.config._model import FilterConfig, S3Config, Timeouts
 from spear.filters import _port, _wasm
 from spear.hostcall import Limits, _limits
 from spear.ir import _json
@@ -33,6 +33,7 @@ def defaults() -> Mapping[str, Any]:
     sections = {
         "guests": config.guests,
         "media": config.media,
+        "media.s3": S3Config(bucket="any"),
         "router": config.router,
         "mirrors": config.mirrors,
         "filters": filters,
