@@ -49,7 +49,7 @@ clean:
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 
 .venv/.runtime: pyproject.toml .venv/pyvenv.cfg
-	$(BIN)/python -m pip install --quiet --editable ".[cli]"
+	$(BIN)/python -m pip install --quiet --editable ".[cli,local]"
 	@touch $@
 
 .venv/.developer: .venv/.runtime

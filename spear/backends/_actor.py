@@ -28,6 +28,8 @@ from ._several import cut_for, invoke_all, splits, stream_all
 
 _log = get_logger("spear.backends")
 _NO_LIMITS: Final = Limits()
+_SLASH: Final = "\u2215"
+"""In the name of an actor, for the slash that has a meaning there: one that no other backend has in its name."""
 _PAYLOADS: Final = get_args(get_args(ResultPayload)[0])
 
 
@@ -200,7 +202,7 @@ def backend_spec(
     how many seconds an orderly stop leaves to what is queued. What is larger than `limits` allow in one call is sent in
     several."""
     return Spec(
-        name=instance.name,
+        name=instance.name.replace("/", _SLASH),
         factory=partial(BackendActor, kind, instance, host, limits),
         mailbox=max_queue,
         concurrency=max_inflight,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -61,7 +60,9 @@ def check(context: click.Context, file: Path | None, config_path: Path | None, a
 @click.pass_context
 def init(context: click.Context, force: bool) -> None:
     """Write a spear.toml into this folder that works at once, with examples of most other things."""
-    text = files("spear.config").joinpath("starter.toml").read_text(encoding="utf-8")
+    from ._starter import starter_text
+
+    text = starter_text()
     try:
         with Path(FILE_NAME).open("w" if force else "x", encoding="utf-8") as stream:
             stream.write(text)
@@ -77,13 +78,18 @@ def init(context: click.Context, force: bool) -> None:
 config.add_command(diff)
 
 
+_SCOPES: Final = {"serving": "serving", "installed": "able to serve"}
+
+
 def _name(found: Path | None) -> str | None:
     return str(found) if found is not None else None
 
 
 def _print(found: Path | None, loaded: Config, generation: Generation) -> None:
-    where = str(found) if found is not None else "no configuration found: the embedded stub"
-    click.echo(f"{where} (layout [{'spearlet.llm' if loaded.layout == 'spearlet' else 'spear'}])\n")
+    if found is None:
+        click.echo("no configuration found: the embedded backends\n")
+    else:
+        click.echo(f"{found} (layout [{'spearlet.llm' if loaded.layout == 'spearlet' else 'spear'}])\n")
     rows = [_backend(each, loaded) for each in generation.instances]
     keys = ("name", "kind", "hosting", "model", "model_class", "weight", "priority", "credential", "state")
     headings = [{"name": "backend", "model_class": "class"}.get(key, key) for key in keys]
@@ -121,6 +127,8 @@ def _print(found: Path | None, loaded: Config, generation: Generation) -> None:
             for each in loaded.tasks
         ]
         click.echo("\n" + table(("task", "operations", "backends", "config keys"), tasks))
+    if loaded.discovery.ollama.enabled:
+        click.echo(f"\nmodels that Ollama is {_SCOPES[loaded.discovery.ollama.scope]} become backends at start")
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
 
@@ -167,6 +175,7 @@ def _as_json(found: Path | None, loaded: Config, generation: Generation) -> dict
             for each in loaded.tasks
         ],
         "budgets": [each.model_dump(exclude={"origin"}) | {"line": each.origin.line} for each in loaded.budgets],
+        "discovery": loaded.discovery.ollama.scope if loaded.discovery.ollama.enabled else None,
         "warnings": loaded.warnings,
     }
 

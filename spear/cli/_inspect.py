@@ -58,7 +58,9 @@ def backends(config_path: Path | None, as_json: bool) -> None:
                         str(row["weight"]),
                         ", ".join(row["ops"]),
                         ", ".join(f.removeprefix("supports_") for f in row["features"]),
-                        row["state"] + (f": {row['detail']}" if row["detail"] else ""),
+                        row["state"]
+                        + (", discovered" if row["discovered"] else "")
+                        + (f": {row['detail']}" if row["detail"] else ""),
                     )
                     for row in rows
                 ],

@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "simulate": "spear.cli._simulate:simulate",
     "schema": "spear.cli._inspect:schema",
     "config": "spear.cli._config:config",
+    "mcp": "spear.cli._mcp:mcp",
     "mirror": "spear.cli._mirror:mirror",
     "guest": "spear.cli._guest:guest",
     "demo": "spear.cli._demo:demo",
@@ -41,6 +42,7 @@ _HELP: Final = {
     "simulate": "Try a configuration in virtual time, against modelled backends.",
     "schema": "Print the JSON Schema of requests, responses and events.",
     "config": "Check a configuration, compare two, or write a first one.",
+    "mcp": "Show the MCP servers and their tools.",
     "mirror": "Compare the answers of mirrored requests.",
     "guest": "Build guests from C.",
     "demo": "Watch guests, routing, a fallback and a tool call at work.",
@@ -66,7 +68,7 @@ class _Lazy(click.Group):
     cls=_Lazy,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
-        "The configuration is --config FILE, else $SPEAR_CONFIG, else ./spear.toml, else one embedded stub backend. "
+        "The configuration is --config FILE, else $SPEAR_CONFIG, else ./spear.toml, else the embedded backends. "
         "Exit codes: 0 done; 1 the request failed; 2 usage or configuration; 130 interrupted; "
         "`spear run` also: the guest's own code, 124 timeout, 125 trap or failed start, 126 not a module."
     ),

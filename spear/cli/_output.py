@@ -36,7 +36,8 @@ def json_option(command: F) -> F:
 
 
 def choose_config(path: Path | None, *, quiet: bool = False) -> Config:
-    """The configuration by the documented order; says so on stderr where it falls back to the stub. What it warns of
+    """The configuration by the documented order; says so on stderr where it falls back to the embedded
+    backends. What it warns of
     goes to stderr, too, and its `log` section holds from here on."""
     found = find_config(path, os.environ, Path.cwd())
     if found is not None:
@@ -47,7 +48,7 @@ def choose_config(path: Path | None, *, quiet: bool = False) -> Config:
             click.echo(f"spear: {many} about {found}; `spear config check` shows what", err=True)
         return config
     if not quiet:
-        click.echo("spear: no configuration found; using the embedded stub (see `spear config init`)", err=True)
+        click.echo("spear: no configuration found; using the embedded backends (see `spear config init`)", err=True)
     return default_config()
 
 

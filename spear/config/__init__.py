@@ -13,6 +13,7 @@ _redis            where limits are shared
 _media            the media store
 _references       names used twice, names that nothing has
 _filters          external filters
+_mcp              MCP servers, and the folder that they may be in
 _later            settings that this version does not have
 _spear            the layout `[spear]`
 _spearlet         the layout `[spearlet.llm]`, with _spearlet_extras
@@ -22,16 +23,23 @@ Each module imports only those above it. Nothing here imports a backend: whether
 whether an address may be used is judged when the registry is built.
 """
 
+from ._discovery import DISCOVERED as DISCOVERED
+from ._discovery import asked_at as asked_at
+from ._discovery import with_models as with_models
+from ._discovery import without_discovered as without_discovered
 from ._hedge import NEVER_HEDGED as NEVER_HEDGED
 from ._load import FILE_NAME as FILE_NAME
 from ._load import default_config as default_config
 from ._load import find_config as find_config
 from ._load import load_config as load_config
+from ._mcp import MAX_MCP_SERVERS as MAX_MCP_SERVERS
+from ._model import ALL_STEPS as ALL_STEPS
 from ._model import Budget as Budget
 from ._model import BudgetMatch as BudgetMatch
 from ._model import Config as Config
 from ._model import Credential as Credential
 from ._model import DecisionsConfig as DecisionsConfig
+from ._model import Discovery as Discovery
 from ._model import FilterConfig as FilterConfig
 from ._model import FilterContent as FilterContent
 from ._model import GuestLimits as GuestLimits
@@ -41,9 +49,14 @@ from ._model import InstanceConfig as InstanceConfig
 from ._model import KeyLimits as KeyLimits
 from ._model import KeysConfig as KeysConfig
 from ._model import LogConfig as LogConfig
+from ._model import McpConfig as McpConfig
+from ._model import McpHttp as McpHttp
+from ._model import McpServer as McpServer
+from ._model import McpStdio as McpStdio
 from ._model import MediaConfig as MediaConfig
 from ._model import Mirror as Mirror
 from ._model import MirrorLimits as MirrorLimits
+from ._model import OllamaDiscovery as OllamaDiscovery
 from ._model import OnExhausted as OnExhausted
 from ._model import Origin as Origin
 from ._model import Price as Price

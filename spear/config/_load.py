@@ -16,6 +16,8 @@ from ._report import did_you_mean, show_key
 
 VARIABLE: Final = "SPEAR_CONFIG"
 FILE_NAME: Final = "spear.toml"
+EMBEDDED: Final = ("stub", "hashed_ngrams", "prompt_card", "espeak", "pocketsphinx")
+"""The kinds that need no network, one for each operation."""
 
 
 def load_config(source: Path | str | Mapping[str, Any] | None, *, environ: Mapping[str, str] = os.environ) -> Config:
@@ -44,8 +46,10 @@ def find_config(explicit: Path | str | None, environ: Mapping[str, str], cwd: Pa
 
 
 def default_config() -> Config:
-    """One embedded stub, bound to no model: it answers every request without a network."""
-    return Config(backends=(InstanceConfig(name="stub", kind="stub", hosting=Hosting.LOCAL),))
+    """The embedded backends, bound to no model: every operation works without a network, as far as what they need is
+    installed here."""
+    backends = (InstanceConfig(name=kind, kind=kind, hosting=Hosting.LOCAL) for kind in EMBEDDED)
+    return Config(layout="embedded", backends=tuple(backends))
 
 
 def _layout(document: Document) -> str:

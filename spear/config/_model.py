@@ -8,7 +8,7 @@ judge (does the kind exist, can it do that operation) is checked when the regist
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,6 +42,11 @@ class Origin(Section):
 Seconds = Annotated[float, Field(gt=0)]
 PolicyName = str
 OnExhausted = Literal["wait", "panic", "fail"]
+DegradationStep = Literal[
+    "tools_by_prompt", "merge_system", "mask_to_text", "drop_timestamps", "strip_ssml", "default_voice",
+    "parameters_dropped", "partial",
+]  # fmt: skip
+ALL_STEPS: Final[tuple[DegradationStep, ...]] = get_args(DegradationStep)
 MaxAttempts = Annotated[int, Field(ge=1, le=10)]
 
 
@@ -427,6 +432,75 @@ class TaskConfig(Section):
     origin: Origin = Origin()
 
 
+class McpStdio(Section):
+    """A server that is a process of ours. `env` is the whole of what it gets to see of an environment."""
+
+    command: Annotated[str, Field(min_length=1)]
+    args: tuple[str, ...] = ()
+    env: dict[str, Secret] = {}
+    env_from: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Names of the host's variables that it gets, too; `*` stands for any run of characters."""
+    cwd: str | None = None
+
+
+class McpHttp(Section):
+    """A server behind streamable HTTP."""
+
+    url: Secret
+    headers: dict[str, Secret] = {}
+    auth_ref: str | None = None
+    """The credential whose value is sent as a bearer token."""
+    hosting: Hosting = Hosting.REMOTE
+    allow_plaintext: bool = False
+
+
+class McpBudgets(Section):
+    """What one server may take. 0 = the host's default."""
+
+    tool_timeout_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
+    max_concurrency: Annotated[int, Field(ge=1, le=256)] = 8
+    """Requests to it at a time; more wait, within their timeout."""
+    max_tool_output_bytes: Annotated[int, Field(ge=0)] = 0
+
+
+class McpApproval(Section):
+    """Read, without effect."""
+
+    default_policy: str | None = None
+    per_tool: dict[str, str] = {}
+
+
+class McpServer(Section):
+    """A server whose tools chat sessions may be given."""
+
+    server_id: Annotated[str, Field(min_length=1, max_length=128)]
+    display_name: str = ""
+    transport: Literal["stdio", "streamable_http"]
+    stdio: McpStdio | None = None
+    http: McpHttp | None = None
+    tool_namespace: str | None = None
+    """Read, without effect."""
+    allowed_tools: tuple[str, ...] = ()
+    """Patterns with `*` and `?`; without any, none of its tools can be used."""
+    approval_policy: McpApproval | None = None
+    budgets: McpBudgets = McpBudgets()
+    missing: tuple[str, ...] = ()
+    """Variables of the host without which it cannot be started."""
+    secrets: tuple[Secret, ...] = ()
+    """What must not appear in what is told of it."""
+    origin: Origin = Origin()
+
+
+class McpConfig(Section):
+    """MCP servers: those written here, and those of a folder with a file for each."""
+
+    path: str | None = None
+    start: Literal["first_use", "at_once"] = "first_use"
+    servers: tuple[McpServer, ...] = ()
+    sources: tuple[str, ...] = ()
+    """What was read under `path`, that folder first."""
+
+
 class BudgetMatch(Section):
     """Which attempts a budget pays for; an absent key matches all."""
 
@@ -462,17 +536,45 @@ class Budget(Section):
         return match.model_class is None or match.model_class.strip() in instance.answers_to
 
 
+class OllamaDiscovery(Section):
+    """Which models of an Ollama server become backends of their own."""
+
+    enabled: bool = False
+    scope: Literal["serving", "installed"] = "serving"
+    base_url: Secret | None = None
+    allow_remote: bool = False
+    timeout: Annotated[float, Field(gt=0, le=60)] = 1.5
+    max_models: Annotated[int, Field(ge=0)] = 32
+    allow_models: tuple[str, ...] = ()
+    deny_models: tuple[str, ...] = ()
+    name_prefix: Annotated[str, Field(max_length=64)] = "ollama/"
+    name_conflict: Literal["skip", "overwrite"] = "skip"
+    default_weight: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    default_priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
+    default_ops: tuple[Operation, ...] | None = None
+    default_features: tuple[str, ...] | None = None
+    default_transports: tuple[Transport, ...] | None = None
+
+
+class Discovery(Section):
+    """Models that are found, not configured."""
+
+    ollama: OllamaDiscovery = OllamaDiscovery()
+
+
 class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = "warning"
     format: Literal["console", "json"] = "console"
 
 
 class Config(Section):
-    """A whole configuration. `layout` tells which of the two TOML layouts it came from (`spear` for a dict or the
-    default)."""
+    """A whole configuration. `layout` tells which of the two TOML layouts it came from (`spear` for a dict);
+    `embedded` is what holds without any: of its backends, those that cannot work here are left out."""
 
-    layout: Literal["spear", "spearlet"] = "spear"
+    layout: Literal["spear", "spearlet", "embedded"] = "spear"
     default_policy: PolicyName | None = None
+    allow_degradation: tuple[DegradationStep, ...] | None = None
+    """What may be done less well than asked, for requests that allow it, too; None = all steps."""
     on_exhausted: OnExhausted = "wait"
     """What becomes of a request for which nobody is well."""
     debug_raw: bool = False
@@ -494,8 +596,12 @@ class Config(Section):
     mirrors: MirrorLimits = MirrorLimits()
     decisions: DecisionsConfig = DecisionsConfig()
     guests: GuestLimits = GuestLimits()
+    mcp: McpConfig = McpConfig()
     media: MediaConfig = MediaConfig()
     log: LogConfig = LogConfig()
+    discovery: Discovery = Discovery()
+    discovered: tuple[str, ...] = ()
+    """Of the backends, those that discovery found."""
     warnings: tuple[str, ...] = ()
     origin: Origin = Origin()
 
@@ -507,4 +613,6 @@ class Config(Section):
         urls = (each.url for each in self.filters)
         shared = () if self.redis is None else self.redis.secrets
         stored = () if self.media.s3 is None else self.media.s3.secrets
-        return tuple(secret for secret in (*keys, *addresses, *urls, *shared, *stored) if secret)
+        tools = (secret for each in self.mcp.servers for secret in each.secrets)
+        ollama = () if self.discovery.ollama.base_url is None else (self.discovery.ollama.base_url,)
+        return tuple(secret for secret in (*keys, *addresses, *urls, *ollama, *shared, *stored, *tools) if secret)

@@ -11,8 +11,10 @@ from spear.ir import Limits
 from . import _later
 from ._budgets import check_budgets, read_budget
 from ._credentials import UnusableCredential, from_environment, from_file, is_variable_name
+from ._discovery import read_discovery
 from ._filters import filter_of
 from ._hedge import check_continuation, check_hedges, hedge_of
+from ._mcp import credentials_of, read_mcp
 from ._media import read_media
 from ._model import (
     Config,
@@ -69,18 +71,20 @@ _ORDERED = (
     ("keys", "cool_s", "cool_max_s"),
 )
 _NO_PLACE: Final = "is no place for a file; expected a file in a folder that exists"
-_SCALARS = ("default_policy", "on_exhausted", "debug_raw", "tracing")
+_SCALARS = ("default_policy", "allow_degradation", "on_exhausted", "debug_raw", "tracing")
 
 
 def read(document: Document, environ: Mapping[str, str]) -> Config:
     """A `Config`; raises `ConfigError` with all problems."""
     report, top, path = document.report, table(document.report, document.data, (), "spear"), ("spear",)
-    known = keys_of(Config, without=("layout", "skipped", "warnings", "origin"))
+    known = keys_of(Config, without=("layout", "skipped", "discovered", "warnings", "origin"))
     top = only_known(report, top, path, known, _later.TOP)
     backends = [_backend(report, item, at) for at, item in tables(report, top, path, "backends")]
     used = {name for backend in backends if backend for name in backend.credentials}
     filters = [filter_of(report, item, at, document.folder) for at, item in tables(report, top, path, "filters")]
     used |= {each.credential for each in filters if each and each.credential is not None}
+    mcp = read_mcp(report, top, document, environ)
+    used |= credentials_of(mcp)
     sections: Table = {
         "router": _limits(report, RouterLimits, top, "router", ("default_timeout_s",)),
         "health": _limits(report, HealthConfig, top, "health", _HEALTH_DURATIONS, zero=("slow_start_s", "max_wait_s")),
@@ -89,9 +93,11 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         "redis": read_redis(report, ("spear", "redis"), top["redis"], document, environ) if "redis" in top else None,
         "mirrors": _mirrors(report, top, document),
         "decisions": _decisions(report, top, document),
+        "mcp": mcp,
         "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
         "media": read_media(report, top, document.folder, environ),
         "log": _limits(report, LogConfig, top, "log"),
+        "discovery": read_discovery(report, top),
         "credentials": [
             _credential(report, *each, document, environ, used) for each in _items(report, top, "credentials")
         ],
@@ -109,7 +115,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
     check_hedges(report, sections["routes"], sections["router"])
     _check_files(report, sections["mirrors"], sections["decisions"])
     check_budgets(report, top, sections)
-    if not top.get("backends"):
+    if not top.get("backends") and not (sections["discovery"] and sections["discovery"].ollama.enabled):
         report.warn(path, "no backend is configured: every request will be refused")
     report.raise_if_any()
     assert scalars is not None

@@ -20,12 +20,14 @@ from spear.ir import Hosting, Operation, Transport
 from spear.secrets import Secret
 
 from ._credentials import UnusableCredential, from_environment, is_variable_name
-from ._model import Config, Credential, InstanceConfig, Section, SkippedInstance
+from ._discovery import legacy_discovery
+from ._model import Config, Credential, Discovery, InstanceConfig, Section, SkippedInstance
 from ._positions import Path
 from ._read import Document
 from ._report import Report
 from ._sections import Table, build, keys_of, only_known, table, tables
-from ._spearlet_extras import Discovery, FilterStream, check_filter_stream
+from ._spearlet_extras import Discovery as WrittenOllama
+from ._spearlet_extras import FilterStream, check_filter_stream
 from ._urls import checked_url
 
 POLICY: Final = "weighted_random"
@@ -55,7 +57,7 @@ class WrittenBackend(Section):
 
 
 class WrittenDiscovery(Section):
-    ollama: Discovery = Discovery()
+    ollama: WrittenOllama = WrittenOllama()
 
 
 class WrittenLlm(Section):
@@ -83,7 +85,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
     if scalars and scalars.default_policy not in {None, "", POLICY}:
         report.warn((*_AT, "default_policy"), f"is not used: this layout always chooses by {POLICY}")
     check_filter_stream(report, table(report, top, _AT, "router_grpc_filter_stream"), environ)
-    _discovery(report, top)
+    discovery = _discovery(report, top)
     report.raise_if_any()
     return Config(
         layout="spearlet",
@@ -91,6 +93,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         credentials=tuple(reading.read.get(name, credential) for name, credential in credentials.items()),
         backends=tuple(reading.kept),
         skipped=tuple(reading.skipped),
+        discovery=discovery,
         warnings=report.warnings,
         origin=report.origin(_AT),
     )
@@ -215,13 +218,13 @@ class _Backends:
         )
 
 
-def _discovery(report: Report, top: Table) -> None:
+def _discovery(report: Report, top: Table) -> Discovery:
     above = (*_AT, "discovery")
     path = (*above, "ollama")
     values = only_known(report, table(report, top, _AT, "discovery"), above, keys_of(WrittenDiscovery))
-    written = only_known(report, table(report, values, above, "ollama"), path, keys_of(Discovery))
+    written = only_known(report, table(report, values, above, "ollama"), path, keys_of(WrittenOllama))
+    url = None
     if "base_url" in written:
-        checked_url(report, written.pop("base_url"), (*path, "base_url"))  # nothing connects to it yet
-    found = build(report, Discovery, written, path)
-    if found and found.enabled:
-        report.warn(path, "discovery of models is not built in yet: configure each of them as a backend")
+        url = checked_url(report, written.pop("base_url"), (*path, "base_url"))
+    found = build(report, WrittenOllama, written, path)
+    return Discovery() if found is None else legacy_discovery(report, found, url, path)

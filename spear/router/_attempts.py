@@ -23,6 +23,7 @@ from ._respond import backend_info, ok_response
 from ._routes import find_route
 from ._settle import settle_leg
 from ._usage import settle_usage
+from .degrade import restored
 from .record import Ending, Trail
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Attempts:
 
     def answered(self, leg: Leg, answer: Answer) -> ResponseEnvelope:
         now = trio.current_time()
+        if leg.plan.facts.degraded:
+            answer = restored(answer, leg.plan.facts.degraded)
         usage = settle_usage(answer.usage, leg.plan.facts, answer.payload, leg.instance.config.price)
         leg.usage = usage
         self._record(leg, "ok", now)

@@ -42,6 +42,7 @@ from ._leg import Leg, Pause
 from ._respond import failed_response, send_model
 from ._routes import find_route
 from ._verdict import Verdict
+from .degrade import narrowed
 from .keys import KEYS_COOLING, KeyState, Pool
 from .keys import Trail as KeyTrail
 from .record import Step, Trail
@@ -56,10 +57,13 @@ class Course(Attempts):
 
     __slots__ = (
         "_again", "_asked", "_classes", "_facts", "_free", "_give_up", "_hint_ms", "_key_trail", "_larger", "_last",
-        "_left", "_nobody", "_plan", "_rest", "_retried", "_sampled", "_tried", "_upstream", "_verdicts", "deadline",
+        "_left", "_lessened", "_nobody", "_plan", "_rest", "_retried", "_sampled", "_tried", "_upstream", "_verdicts",
+        "deadline",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, request: RequestEnvelope, arrived: float, upstream: float) -> None:
+        if (allowed := desk.generation.config.allow_degradation) is not None:
+            request = narrowed(request, allowed)
         super().__init__(desk, request, arrived)
         generation = self.generation
         limits = generation.config.router
@@ -83,6 +87,7 @@ class Course(Attempts):
         self._give_up: float | None = None  # when it has waited long enough for somebody's recovery
         self._hint_ms: int | None = None
         self._larger = False  # it was too long for the class that was asked for
+        self._lessened = False  # it was looked whether less could be asked for
         self._rest = False  # what is asked for is the rest of a stream that broke off
         self._sampled: bool | None = None  # once something was decided
         self._upstream = upstream
@@ -112,6 +117,8 @@ class Course(Attempts):
         plan = self._decide(now)
         if isinstance(plan, Consult):
             return plan
+        if plan.chosen is None and self.request.degradation.mode == "allow" and self._lessen(now):
+            return self.next()
         if plan.chosen is not None:
             reason = CONTINUED if self._rest else "fallback" if self.attempts else "chosen"
             if plan.chosen.name in self._tried and not self._rest:
@@ -175,6 +182,18 @@ class Course(Attempts):
             self._asked.append(self._facts)
             if self.generation.filters and (question := self._unasked()) is not None:
                 return question
+
+    def _lessen(self, now: float) -> bool:
+        """Nobody can take it as it stands: True where somebody could take what is asked for from here on. Only before
+        anything was sent, and once."""
+        refused = self._plan is not None and self._plan.refused
+        less = None if self._lessened or self.attempts or refused else self.desk.lessen(self.request, now)
+        self._lessened = True
+        if less is None:
+            return False
+        self.request, self._facts = less
+        self._asked, self._classes, self._nobody = [self._facts], None, None
+        return True
 
     def _unasked(self) -> Consult | None:
         """The filter that still has to be asked, by the routes of the classes that came up; each only once. What the

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from spear.ir import RequestEnvelope
+from spear.config import ALL_STEPS
+from spear.ir import ErrorCode, RequestEnvelope
 from spear.media import NO_MEDIA, MediaAccess
 
 from ._bell import Bell
@@ -31,6 +32,7 @@ from ._registry import Generation
 from ._retry import Budget, jitter
 from ._routes import taus_of
 from ._succession import Succession
+from .degrade import lessened
 from .health import Trial, Verdict, form_groups
 from .keys import Ring
 from .limits import Book, MeterFactory, local_meter
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 _JITTER_SALT: Final = 0x6A697474
 _NOBODY: frozenset[str] = frozenset()
+_LACKING: Final = frozenset({ErrorCode.MISSING_CAPABILITIES, ErrorCode.NO_CANDIDATE_BACKEND})
 
 
 class Desk:
@@ -189,6 +192,24 @@ class Desk:
         if state is not None:
             self._memory.apply(Change(key, settle(state, plan.choice.position)))
 
+    def lessen(self, request: RequestEnvelope, now: float) -> tuple[RequestEnvelope, Facts] | None:
+        """The request that asks for less, by the fewest steps that it and the host allow, and its facts; None where
+        that would help nobody to take it."""
+        found: list[Facts] = []
+
+        def admits(less: RequestEnvelope) -> bool:
+            facts = self.facts(less)
+            plan = self.peek(facts, now, _NOBODY)
+            found.append(facts)
+            return plan.error is None or plan.error.code not in _LACKING
+
+        allowed = self.generation.config.allow_degradation
+        less = lessened(request, ALL_STEPS if allowed is None else allowed, admits)
+        if less is None:
+            return None
+        facts = found[-1]
+        return less[0], facts._replace(degraded=(*facts.degraded, *less[1]))
+
     def explain(self, request: RequestEnvelope) -> Explanation:
         """What would be decided next for `request`, with the very seed that is next. Nothing is sent, nothing
         changes."""
@@ -198,6 +219,10 @@ class Desk:
         generation = self.generation
         now = trio.current_time()
         plan, _ = decide(generation, generation.instances, self.facts(request), self._memory, seed, now)
+        if plan.chosen is None and request.degradation.mode == "allow" and (less := self.lessen(request, now)):
+            plan, _ = decide(generation, generation.instances, less[1], self._memory, seed, now)
+            done = f"done less well: {', '.join(less[1].degraded)}"
+            plan = plan._replace(note=f"{done}; {plan.note}" if plan.note else done)
         return explain(generation, plan, request.request_id, now)
 
     def observe(self) -> Mapping[str, object]:

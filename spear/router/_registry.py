@@ -94,6 +94,7 @@ class _Build:
         self.config = config
         self.find_kind = find_kind
         self.legacy = config.layout == "spearlet"
+        self.embedded = config.layout == "embedded"
         self.taus = taus_of(config)
         self.problems: list[Problem] = []
         self.skipped: list[SkippedInstance] = []
@@ -119,11 +120,17 @@ class _Build:
         try:
             kind = self.find_kind(config.kind)
         except RoutingError as error:
-            if self.legacy:
-                self.skip(config, "unknown_kind", error.error.message)
+            if self.legacy or self.embedded:
+                self.skip(config, "unknown_kind" if self.legacy else "not_enabled", error.error.message)
             else:
                 self.wrong(config.origin, "kind", error.error.message)
             return None
+        if self.embedded:
+            try:
+                kind.check(config)
+            except ValueError as error:
+                self.skip(config, "cannot_work", str(error))
+                return None
         capabilities = self.capabilities(config, kind.capabilities)
         keys = self.keys(config)
         self.check_instance(config, kind)

@@ -9,10 +9,12 @@ import pytest
 
 from spear import egress
 from spear.config import Config
-from spear.config._model import FilterConfig, S3Config, Timeouts
+from spear.config._mcp import MAX_MCP_SERVERS
+from spear.config._model import FilterConfig, McpBudgets, S3Config, Timeouts
 from spear.filters import _port, _wasm
-from spear.hostcall import Limits, _limits
+from spear.hostcall import Limits, _limits, _mcp
 from spear.ir import _json
+from spear.mcp import _client, _messages, _results, _stderr, _tools
 from spear.media import _fetch as _media_fetch
 from spear.media import _files as _media_files
 from spear.router.limits import _allowance
@@ -26,12 +28,15 @@ LISTED: Final = {
     )
 }
 
+MCP: Final = (_client, _messages, _results, _stderr, _tools)
+
 
 def defaults() -> Mapping[str, Any]:
     config = Config()
     filters = FilterConfig(name="f", kind="python")
     sections = {
         "guests": config.guests,
+        "budgets": McpBudgets(),
         "media": config.media,
         "media.s3": S3Config(bucket="any"),
         "router": config.router,
@@ -45,7 +50,8 @@ def defaults() -> Mapping[str, Any]:
     found |= {name: getattr(guest, name) for name in guest.__dataclass_fields__}
     for module in (_limits, egress, _json, _allowance, _port, _wasm, _log, _reader, _media_files, _media_fetch):
         found |= {name: value for name, value in vars(module).items() if name.isupper()}
-    return found
+    found |= {name: value for module in MCP for name, value in vars(module).items() if name.isupper()}
+    return found | {"MAX_MCP_SERVERS": MAX_MCP_SERVERS, "MAX_OFFERED": _mcp.MAX_OFFERED}
 
 
 @pytest.mark.parametrize("name", LISTED)

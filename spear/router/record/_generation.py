@@ -27,7 +27,8 @@ _LEFT_OUT: Final[dict[str, Any]] = {
     "skipped": {"__all__": {"detail": True, **_ORIGIN}},
     "routes": {"__all__": {"filter": True, "mirror": True, **_ORIGIN}},
     "tasks": {"__all__": {"config": True, **_ORIGIN}},
-    "decisions": True, "filters": True, "mirrors": True, "redis": True, "guests": True, "log": True, "warnings": True,
+    "decisions": True, "filters": True, "mirrors": True, "redis": True, "guests": True, "log": True,
+    "discovery": True, "discovered": True, "warnings": True,
     **_ORIGIN,
 }  # fmt: skip
 """What no decision reads and a record must or need not hold. Whatever is a `Secret` shows only that it is there."""

@@ -53,6 +53,8 @@ hosting = "local"
 ops = ["chat_completions"]
 """
 
+EMBEDDED = ["stub", "hashed_ngrams", "prompt_card", "espeak", "pocketsphinx"]
+
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +152,7 @@ def test_an_existing_file_shows_what_was_skipped() -> None:
 def test_without_a_file_it_is_the_stub() -> None:
     result = run("check")
     assert result.exit_code == 0
-    assert "no configuration found: the embedded stub" in result.stdout
+    assert "no configuration found: the embedded backends" in result.stdout
     assert run("check", "missing.toml").exit_code == 2
 
 
@@ -167,7 +169,7 @@ def test_the_first_file_works_at_once() -> None:
     assert checked.exit_code == 0
     assert checked.stderr == ""
     loaded = load_config(Path("spear.toml"), environ={})
-    assert [(each.name, each.kind) for each in loaded.backends] == [("stub", "stub")]
+    assert [(each.name, each.kind) for each in loaded.backends] == [(kind, kind) for kind in EMBEDDED]
 
 
 def test_the_examples_in_the_first_file_are_right() -> None:
@@ -177,7 +179,7 @@ def test_the_examples_in_the_first_file_are_right() -> None:
     )
     assert run("check").exit_code == 0
     loaded = load_config(Path("spear.toml"), environ={})
-    assert [each.name for each in loaded.backends] == ["stub", "gpt", "own"]
+    assert [each.name for each in loaded.backends] == [*EMBEDDED, "gpt", "own"]
     assert loaded.routes
     assert loaded.tasks
 

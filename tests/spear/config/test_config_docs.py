@@ -24,9 +24,14 @@ from spear.config import (
     KeyLimits,
     KeysConfig,
     LogConfig,
+    McpConfig,
+    McpHttp,
+    McpServer,
+    McpStdio,
     MediaConfig,
     Mirror,
     MirrorLimits,
+    OllamaDiscovery,
     Price,
     Probe,
     RedisConfig,
@@ -40,6 +45,7 @@ from spear.config import (
     load_config,
 )
 from spear.config import _later as later
+from spear.config._model import McpApproval, McpBudgets
 from spear.config._spear import POLICIES
 from spear.ir import Limits
 from spear.router import POLICIES as ROUTER_POLICIES
@@ -47,7 +53,7 @@ from spear.router import POLICIES as ROUTER_POLICIES
 DOCS = Path(__file__).parents[3] / "docs"
 REFERENCE = (DOCS / "reference/configuration.md").read_text(encoding="utf-8")
 MIGRATION = (DOCS / "how-to/migrate-existing-config.md").read_text(encoding="utf-8")
-NOT_WRITTEN = {"origin", "layout", "skipped", "warnings"}
+NOT_WRITTEN = {"sources", "missing", "secrets", "origin", "layout", "skipped", "discovered", "warnings"}
 SECTIONS: dict[str, type[BaseModel]] = {
     "[spear]": Config,
     "[[spear.backends]]": InstanceConfig,
@@ -72,7 +78,14 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[spear.mirrors]": MirrorLimits,
     "[spear.guests]": GuestLimits,
     "[spear.media]": MediaConfig,
+    "[spear.mcp]": McpConfig,
+    "[[spear.mcp.servers]]": McpServer,
+    "servers.stdio": McpStdio,
+    "servers.http": McpHttp,
+    "servers.budgets": McpBudgets,
+    "servers.approval_policy": McpApproval,
     "[spear.log]": LogConfig,
+    "[spear.discovery.ollama]": OllamaDiscovery,
 }
 
 

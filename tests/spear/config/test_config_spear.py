@@ -214,10 +214,12 @@ def test_a_mapping_is_checked_like_a_file() -> None:
     assert "configuration: spear.backends[0].hosting: is missing" in text
 
 
-def test_the_default_is_one_stub() -> None:
+def test_the_default_is_what_is_embedded() -> None:
     config = load_config(None, environ={})
     assert config == default_config()
-    assert [(b.name, b.kind, b.hosting, b.answers_to) for b in config.backends] == [("stub", "stub", "local", ())]
+    kinds = ["stub", "hashed_ngrams", "prompt_card", "espeak", "pocketsphinx"]
+    assert [(b.name, b.kind, b.hosting, b.answers_to) for b in config.backends] == [(k, k, "local", ()) for k in kinds]
+    assert config.layout == "embedded"
 
 
 def test_an_empty_configuration_loads_with_a_warning(tmp_path: Path) -> None:

@@ -251,6 +251,21 @@ def test_an_override_that_means_nothing_is_an_error(tmp_path: Path, key: str, va
     assert f"the variable {FILTER}{key} has no usable value" in problem
 
 
-def test_discovery_is_answered_with_a_warning(tmp_path: Path) -> None:
-    config = load(tmp_path, "[spearlet.llm.discovery.ollama]\nenabled = true\n" + backend())
-    assert "discovery of models is not built in yet" in config.warnings[0]
+def test_discovery(tmp_path: Path) -> None:
+    table = "[spearlet.llm.discovery.ollama]\nenabled = true\n"
+    config = load(tmp_path, table + "timeout_ms = 0\ndefault_ops = ['embeddings', 'no_such']\n" + backend())
+    assert [warning.rpartition(": ")[2] for warning in config.warnings] == ["names that are not known are dropped"]
+    found = config.discovery.ollama
+    assert (found.enabled, found.scope, found.timeout, found.max_models) == (True, "serving", 0.001, 32)
+    assert [each.value for each in found.default_ops or ()] == ["embeddings"]
+    assert (found.default_features, [each.value for each in found.default_transports or ()]) == ((), ["http"])
+    assert not load(tmp_path, backend()).discovery.ollama.enabled
+
+
+@pytest.mark.parametrize(("more", "enabled"), [("", False), ("allow_remote = true\n", True)])
+def test_discovery_elsewhere_has_to_be_allowed(tmp_path: Path, more: str, enabled: bool) -> None:
+    table = "[spearlet.llm.discovery.ollama]\nenabled = true\nbase_url = 'http://canary.example:1'\n"
+    config = load(tmp_path, table + more + backend())
+    assert config.discovery.ollama.enabled is enabled
+    assert bool(config.warnings) is not enabled
+    assert "canary" not in str(config.warnings)
