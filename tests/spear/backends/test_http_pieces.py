@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -25,9 +23,8 @@ def event(text: str) -> bytes:
     return b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % text.encode()
 
 
-@asynccontextmanager
-async def answering(*pieces: bytes) -> AsyncIterator[str]:
-    """A server that writes these, each in a segment of its own."""
+async def told(*pieces: bytes) -> tuple[list[str], BaseException | None]:
+    """By a server that writes these, each in a segment of its own."""
 
     async def serve(stream: trio.SocketStream) -> None:
         await stream.receive_some(65_536)
@@ -39,22 +36,21 @@ async def answering(*pieces: bytes) -> AsyncIterator[str]:
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             (listener,) = await nursery.start(partial(trio.serve_tcp, host="127.0.0.1"), serve, 0)
-            yield f"http://127.0.0.1:{listener.socket.getsockname()[1]}/v1"
+            answer = await _read(f"http://127.0.0.1:{listener.socket.getsockname()[1]}/v1")
             nursery.cancel_scope.cancel()
+    return answer
 
 
-async def told(*pieces: bytes) -> tuple[list[str], BaseException | None]:
+async def _read(base_url: str) -> tuple[list[str], BaseException | None]:
     said: list[str] = []
-    async with answering(*pieces) as url:
-        configured = instance(base_url=url)
-        async with find_kind("openai_chat").open(configured, Host()) as adapter:
-            try:
-                async with adapter.stream(ask(), call()) as items:
-                    async for item in items:
-                        said += [item.delta] if isinstance(item, ContentDelta) else []
-                        said += ["end"] if isinstance(item, Finished) else []
-            except BackendError as error:
-                return said, error
+    async with find_kind("openai_chat").open(instance(base_url=base_url), Host()) as adapter:
+        try:
+            async with adapter.stream(ask(), call()) as items:
+                async for item in items:
+                    said += [item.delta] if isinstance(item, ContentDelta) else []
+                    said += ["end"] if isinstance(item, Finished) else []
+        except BackendError as error:
+            return said, error
     return said, None
 
 
