@@ -52,6 +52,10 @@ def _mcp(report: Report, sections: Mapping[str, Any], credentials: Collection[st
     servers = sections["mcp"].servers if sections["mcp"] is not None else ()
     seen: dict[str, str] = {}
     for each in servers:
+        if not each.allowed_tools:
+            report.warn(
+                ("spear", "mcp"), f"{show_key(each.server_id)} has no allowed_tools: none of its tools can be used"
+            )
         if each.server_id in seen:
             places = " and ".join(filter(None, (seen[each.server_id], _place(each.origin))))
             message = f"two servers have the server_id {show_key(each.server_id)}" + (f": {places}" if places else "")

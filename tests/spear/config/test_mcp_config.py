@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from spear._watch import watched
 from spear.config import MAX_MCP_SERVERS, load_config
 from spear.ir import ConfigError
 
@@ -105,7 +106,7 @@ WRONG = [
         "http.url: is a string without a scheme",
     ),
     (
-        'servers = [{server_id = "h", transport = "streamable_http", http = {url = "https://h", headers = {te = "x"}}}]',
+        'servers = [{server_id = "h", transport = "streamable_http", http = {url = "https://h", headers = {te = ""}}}]',
         "http.headers.te: is set by the host",
     ),
     (
@@ -138,6 +139,17 @@ def test_too_many(tmp_path):
     files = {f"s{n}_toml": FS.replace('"fs"', f'"fs{n}"') for n in range(MAX_MCP_SERVERS + 1)}
     [problem] = problems(write(tmp_path, **files))
     assert "expected at most 64" in problem
+
+
+def test_a_server_without_allowed_tools_is_warned_of(tmp_path):
+    [warning] = load_config(write(tmp_path, a_toml=FS.replace('allowed_tools = ["*"]', "")), environ={}).warnings
+    assert "fs has no allowed_tools: none of its tools can be used" in warning
+
+
+def test_the_folder_and_its_files_are_watched(tmp_path):
+    path = write(tmp_path, a_toml=FS)
+    seen = watched(path, load_config(path, environ={}))
+    assert {tmp_path / "mcp.d", tmp_path / "mcp.d" / "a.toml"} <= set(seen)
 
 
 def test_variables(tmp_path):
