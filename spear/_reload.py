@@ -19,10 +19,11 @@ import trio
 from actors import ActorCrashed, ActorStopped, MailboxFull, Ref
 
 from ._discovery import with_discovered
+from ._mcp import McpNode
 from ._mirrors import MirrorsNode, check_records_file
 from ._tree import CannotStart, Replace
 from .backends import Kind
-from .config import Config, GuestLimits, Origin, RouterLimits, load_config
+from .config import Config, GuestLimits, McpConfig, Origin, RouterLimits, load_config
 from .filters import OpenFilters, SweepFilters
 from .ir import ConfigError, Problem
 from .router import Desk, Generation, Instance, Succession, build_generation, succeed
@@ -78,11 +79,12 @@ class ReloadReport:
 
 
 class Reloader:
-    """Belongs to one runtime. `backends`, `mirrors`, `filters`, `start_writer` and `start_probes` are set once these
-    have started."""
+    """Belongs to one runtime. `backends`, `mirrors`, `mcp`, `filters`, `start_writer` and `start_probes` are set once
+    these have started."""
 
     backends: Ref[Replace]
     mirrors: MirrorsNode
+    mcp: McpNode
     filters: Ref[OpenFilters | SweepFilters] | None = None
     """The owner of external filters, where there have been any."""
     start_filters: Callable[[], Awaitable[Ref[OpenFilters | SweepFilters]]]
@@ -159,6 +161,7 @@ class Reloader:
                 self._announced.drop(announced)
             else:
                 self._announced.sweep()
+                self.mcp.apply(config)
                 self._number.set(self._desk.generation.number)
             self._sweep_filters()
         return self._done(old.config, succession)
@@ -167,6 +170,7 @@ class Reloader:
         """What a generation needs beside its backends; what is not used then is closed or idle."""
         await check_records_file(generation.config)
         await self.mirrors.prepare(generation.config)
+        await self.mcp.prepare(generation.config)
         if generation.config.decisions.path is not None:
             await self.start_writer()
         if has_probes(generation.config):
@@ -293,4 +297,6 @@ def _bare(value: object) -> object:
     """Without the places in the file, which move with every line."""
     if isinstance(value, tuple):
         return tuple(each.model_copy(update={"origin": Origin()}) for each in value)
+    if isinstance(value, McpConfig):
+        return value.model_copy(update={"servers": _bare(value.servers)})
     return value

@@ -28,10 +28,12 @@ from actors import (
     open_supervisor,
 )
 
+from ._capabilities import capabilities_of, usable_operations
 from ._discovery import with_discovered
 from ._extras import need
 from ._guest_chat import GuestChat
 from ._guest_operations import guest_operations
+from ._mcp import check_addresses, open_mcp
 from ._media import keep_media, open_media
 from ._mirrors import MirrorsNode, check_records_file
 from ._operations import (
@@ -89,7 +91,7 @@ from .router.shared import Link, shared_limits_spec
 from .telemetry import ActorCounters, Counters, RequestCounters
 
 if TYPE_CHECKING:
-    from .hostcall import ByteSink, Execution, LogSink, Termination
+    from .hostcall import ByteSink, Execution, LogSink, Offer, Termination
 
 DRAIN_SECONDS: Final = 10.0
 TASK_ID_CHARACTERS: Final = 128
@@ -291,6 +293,7 @@ class Runtime:
                 module,
                 task=GuestTask(task.id, task.config),
                 chat=GuestChat(self.invoke, self.stream, task, execution_id),
+                offer=partial(self._offer, task),
                 operations=guest_operations(self, task, execution_id),
                 entry=entry,
                 timeout_s=limit_s,
@@ -299,6 +302,7 @@ class Runtime:
                 on_stderr=on_stderr,
                 handle=handle,
                 execution_id=execution_id,
+                mcp=self._reloader.mcp.port,
             )
 
         with _said_where_closed(), executions.place():
@@ -329,6 +333,25 @@ class Runtime:
         `mirrors.keep`. Never waits."""
         mirroring = self._desk.mirroring
         return [] if mirroring is None else [each.model_dump(exclude_none=True) for each in mirroring.records]
+
+    def mcp_servers(self) -> list[dict[str, Any]]:
+        """The configured MCP servers, each with its state and the tools that it listed last. No commands, addresses or
+        keys. Never waits, starts nothing."""
+        return self._reloader.mcp.rows()
+
+    async def mcp_tools(self, server: str) -> list[dict[str, Any]]:
+        """What this MCP server offers now, as far as its `allowed_tools` permit it: name, description and schema of
+        each tool. Starts the server where it is not running, and waits for it, at most its `tool_timeout_ms` (12 s).
+        Raises `CallerError` for a server that is not configured, `BackendError` for one that fails."""
+        return await self._reloader.mcp.tools(server)
+
+    async def call_mcp_tool(
+        self, server: str, tool: str, arguments: Mapping[str, JsonValue] | None = None
+    ) -> dict[str, Any]:
+        """Call a tool of an MCP server; gives its result as the protocol has it: `content`, `isError`, …. Waits at
+        most the server's `tool_timeout_ms` (8 s). Cancelled, the server is told so. Raises as `mcp_tools` does, and
+        where `allowed_tools` do not permit the tool."""
+        return await self._reloader.mcp.call(server, tool, arguments)
 
     def backends(self) -> list[dict[str, Any]]:
         """Every configured instance with its state: "running", or why it is not usable. No addresses; of keys their
@@ -387,19 +410,16 @@ class Runtime:
 
     def capabilities(self) -> dict[str, Any]:
         """What can be asked for: operations, and the features and models of each, over all usable backends."""
-        features: dict[str, set[str]] = {}
-        models: dict[str, set[str]] = {}
-        for each in self._desk.generation.instances:
-            if each.reason is not None or each.weight == 0:
-                continue
-            for op in each.capabilities.ops:
-                features.setdefault(op.value, set()).update(each.features)
-                models.setdefault(op.value, set()).update(each.config.answers_to[:1])
-        return {
-            "features": {op: sorted(found) for op, found in sorted(features.items())},
-            "models": {op: sorted(found) for op, found in sorted(models.items())},
-            "operations": sorted(features),
-        }
+        return capabilities_of(self._desk.generation.instances)
+
+    def _offer(self, task: Task) -> Offer:
+        from .hostcall import Offer
+
+        guests, media = self.config.guests, self.config.media
+        ops = usable_operations(guests.families, task.allow_operations)
+        found = capabilities_of(self._desk.generation.instances, ops=ops, backends=task.allow_backends)
+        limits = {"max_media_bytes": media.max_object_bytes, "max_media_task_bytes": media.max_task_bytes}
+        return Offer(**found, limits=limits)
 
     def _task(self, source: Path | bytes, task: Task | str | None) -> Task:
         if isinstance(task, str):
@@ -488,7 +508,7 @@ async def open_runtime(
         meters=local_meter if link is None else link.meter,
     )
     await check_records_file(loaded)
-    _check_functions(filters or {}, loaded)
+    _check_before_start(filters or {}, loaded)
     counters = Counters()
     desk.limits.counts.attach(counters)
     desk.keys.on_change = partial(_count_key, counters)
@@ -518,6 +538,7 @@ async def open_runtime(
                 reloader.backends = await supervisor.start(backends)
             except StartFailed as failed:
                 raise failed.__cause__ or failed from None
+            reloader.mcp = await open_mcp(supervisor, loaded)  # before the router and guests, so that it outlives them
             runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
             reloader.mirrors = MirrorsNode(desk, supervisor, counters)
             await reloader.mirrors.prepare(loaded)
@@ -573,7 +594,8 @@ async def _start_probes(desk: Desk, supervisor: Supervisor, counters: Counters, 
         started.append(await supervisor.start(prober_spec(desk, counters)))
 
 
-def _check_functions(filters: Mapping[str, FilterFunction], config: Config) -> None:
+def _check_before_start(filters: Mapping[str, FilterFunction], config: Config) -> None:
+    check_addresses(config)
     known = {each.name for each in config.filters if each.kind == "python"}
     for name in filters.keys() - known:
         there = ", ".join(sorted(known)) or "none"

@@ -5,6 +5,7 @@ runtime                    the supervisor that `open_runtime` opens
 ├── shared_limits          leases of limits from Redis, where that is configured; stops last
 ├── filters                owns the external filters, where a configuration has any
 ├── backends/instances/…   one actor per configured instance, stopped together
+├── mcp/servers/…          one actor per MCP server, started with its first use; itself there once one is configured
 ├── router                 a turn is a request
 ├── mirrors                a turn is a mirrored request; started once a route mirrors
 ├── probes                 asks backends that are to be probed; started with the first of them

@@ -82,10 +82,11 @@ class Watcher(Actor[Never]):
 
 
 def watched(path: Path, config: Config) -> tuple[Path, ...]:
-    """The file, and those of its keys and filters."""
+    """The file, and those of its keys, filters and MCP servers."""
     keys = (each.source.removeprefix(_FILE) for each in config.credentials if each.source.startswith(_FILE))
     modules = (Path(each.path) for each in config.filters if each.path is not None)
-    return (path, *(path.parent / each for each in keys), *modules)
+    registry = (Path(each) for each in config.mcp.sources)
+    return (path, *(path.parent / each for each in keys), *modules, *registry)
 
 
 async def look(paths: Iterable[Path]) -> Look:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -24,6 +25,7 @@ from spear.ir import (
 from spear.normalize import request_from_openai
 from spear.router import COLUMNS
 
+from ._demo_media import media
 from ._demo_server import DemoServer, open_server
 from ._output import table
 from ._signals import run_command
@@ -109,8 +111,11 @@ class Stage:
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Leave out the pauses between words.")
-def demo(quick: bool) -> None:
-    """Watch guests, routing, a fallback and a tool call at work.
+@click.option(
+    "--keep", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False), help="Leave sound and picture there."
+)
+def demo(quick: bool, keep: Path | None) -> None:
+    """Watch guests, routing, a fallback and a tool call at work, and speech and a picture being made.
 
     Starts two small OpenAI-compatible servers of its own on 127.0.0.1 and stops them again; nothing else is contacted.
     """
@@ -132,6 +137,7 @@ def demo(quick: bool) -> None:
                 await leaving(stage, runtime, beta)
                 await crowd(stage, runtime, beta)
                 decision(stage, runtime)
+        await media(stage, keep)
         seconds = time.perf_counter() - began
         click.echo(f"\nThat took {seconds:.1f} s; both servers are gone again. Next:")
         for command, what in (
@@ -221,6 +227,10 @@ async def leaving(stage: Stage, runtime: Runtime, beta: DemoServer) -> None:
     with trio.move_on_after(0.2):
         await runtime.chat("small-chat", messages=[{"role": "user", "content": "anybody there?"}])
     after = await beta.counts()
+    with trio.move_on_after(1.0):  # the socket is closed; the server, another process, has yet to notice
+        while after["open"]:
+            await trio.sleep(0.01)
+            after = await beta.counts()
     stage.say("beta", f"saw it leave: {after['aborted'] - before['aborted']} aborted, {after['open']} still open")
 
 

@@ -13,6 +13,7 @@ _redis            where limits are shared
 _media            the media store
 _references       names used twice, names that nothing has
 _filters          external filters
+_mcp              MCP servers, and the folder that they may be in
 _later            settings that this version does not have
 _spear            the layout `[spear]`
 _spearlet         the layout `[spearlet.llm]`, with _spearlet_extras
@@ -31,6 +32,7 @@ from ._load import FILE_NAME as FILE_NAME
 from ._load import default_config as default_config
 from ._load import find_config as find_config
 from ._load import load_config as load_config
+from ._mcp import MAX_MCP_SERVERS as MAX_MCP_SERVERS
 from ._model import ALL_STEPS as ALL_STEPS
 from ._model import Budget as Budget
 from ._model import BudgetMatch as BudgetMatch
@@ -47,6 +49,10 @@ from ._model import InstanceConfig as InstanceConfig
 from ._model import KeyLimits as KeyLimits
 from ._model import KeysConfig as KeysConfig
 from ._model import LogConfig as LogConfig
+from ._model import McpConfig as McpConfig
+from ._model import McpHttp as McpHttp
+from ._model import McpServer as McpServer
+from ._model import McpStdio as McpStdio
 from ._model import MediaConfig as MediaConfig
 from ._model import Mirror as Mirror
 from ._model import MirrorLimits as MirrorLimits

@@ -44,7 +44,7 @@ PolicyName = str
 OnExhausted = Literal["wait", "panic", "fail"]
 DegradationStep = Literal[
     "tools_by_prompt", "merge_system", "mask_to_text", "drop_timestamps", "strip_ssml", "default_voice",
-    "parameters_dropped",
+    "parameters_dropped", "partial",
 ]  # fmt: skip
 ALL_STEPS: Final[tuple[DegradationStep, ...]] = get_args(DegradationStep)
 MaxAttempts = Annotated[int, Field(ge=1, le=10)]
@@ -414,6 +414,75 @@ class TaskConfig(Section):
     origin: Origin = Origin()
 
 
+class McpStdio(Section):
+    """A server that is a process of ours. `env` is the whole of what it gets to see of an environment."""
+
+    command: Annotated[str, Field(min_length=1)]
+    args: tuple[str, ...] = ()
+    env: dict[str, Secret] = {}
+    env_from: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Names of the host's variables that it gets, too; `*` stands for any run of characters."""
+    cwd: str | None = None
+
+
+class McpHttp(Section):
+    """A server behind streamable HTTP."""
+
+    url: Secret
+    headers: dict[str, Secret] = {}
+    auth_ref: str | None = None
+    """The credential whose value is sent as a bearer token."""
+    hosting: Hosting = Hosting.REMOTE
+    allow_plaintext: bool = False
+
+
+class McpBudgets(Section):
+    """What one server may take. 0 = the host's default."""
+
+    tool_timeout_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
+    max_concurrency: Annotated[int, Field(ge=1, le=256)] = 8
+    """Requests to it at a time; more wait, within their timeout."""
+    max_tool_output_bytes: Annotated[int, Field(ge=0)] = 0
+
+
+class McpApproval(Section):
+    """Read, without effect."""
+
+    default_policy: str | None = None
+    per_tool: dict[str, str] = {}
+
+
+class McpServer(Section):
+    """A server whose tools chat sessions may be given."""
+
+    server_id: Annotated[str, Field(min_length=1, max_length=128)]
+    display_name: str = ""
+    transport: Literal["stdio", "streamable_http"]
+    stdio: McpStdio | None = None
+    http: McpHttp | None = None
+    tool_namespace: str | None = None
+    """Read, without effect."""
+    allowed_tools: tuple[str, ...] = ()
+    """Patterns with `*` and `?`; without any, none of its tools can be used."""
+    approval_policy: McpApproval | None = None
+    budgets: McpBudgets = McpBudgets()
+    missing: tuple[str, ...] = ()
+    """Variables of the host without which it cannot be started."""
+    secrets: tuple[Secret, ...] = ()
+    """What must not appear in what is told of it."""
+    origin: Origin = Origin()
+
+
+class McpConfig(Section):
+    """MCP servers: those written here, and those of a folder with a file for each."""
+
+    path: str | None = None
+    start: Literal["first_use", "at_once"] = "first_use"
+    servers: tuple[McpServer, ...] = ()
+    sources: tuple[str, ...] = ()
+    """What was read under `path`, that folder first."""
+
+
 class BudgetMatch(Section):
     """Which attempts a budget pays for; an absent key matches all."""
 
@@ -509,6 +578,7 @@ class Config(Section):
     mirrors: MirrorLimits = MirrorLimits()
     decisions: DecisionsConfig = DecisionsConfig()
     guests: GuestLimits = GuestLimits()
+    mcp: McpConfig = McpConfig()
     media: MediaConfig = MediaConfig()
     log: LogConfig = LogConfig()
     discovery: Discovery = Discovery()
@@ -524,5 +594,6 @@ class Config(Section):
         addresses = (backend.base_url for backend in self.backends)
         urls = (each.url for each in self.filters)
         shared = () if self.redis is None else self.redis.secrets
+        tools = (secret for each in self.mcp.servers for secret in each.secrets)
         ollama = () if self.discovery.ollama.base_url is None else (self.discovery.ollama.base_url,)
-        return tuple(secret for secret in (*keys, *addresses, *urls, *ollama, *shared) if secret)
+        return tuple(secret for secret in (*keys, *addresses, *urls, *ollama, *shared, *tools) if secret)

@@ -69,6 +69,10 @@ def read_mapping(source: Mapping[str, Any]) -> Document:
     return Document(_plain_table(source, (), report), report)
 
 
+def plain_document(data: Mapping[str, Any], report: Report, folder: FilePath) -> Document:
+    return Document(_plain_table(data, (), report), report, folder)
+
+
 def _syntax_problem(error: ValueError, file: str, text: str) -> Problem:
     message = str(error)
     place = _AT_LINE.search(message)

@@ -38,6 +38,14 @@ class Report:
     def add(self, path: Path, message: str) -> None:
         self._problems.append(self._at(path, message))
 
+    def include(self, other: Report) -> None:
+        """What was found in a file that this one names."""
+        self._problems += other._problems
+        self._warnings += other._warnings
+
+    def add_problem(self, problem: Problem) -> None:
+        self._problems.append(problem)
+
     def warn(self, path: Path, message: str) -> None:
         self._warnings.append(self._at(path, message))
 

@@ -14,6 +14,7 @@ from ._credentials import UnusableCredential, from_environment, from_file, is_va
 from ._discovery import read_discovery
 from ._filters import filter_of
 from ._hedge import check_continuation, check_hedges, hedge_of
+from ._mcp import credentials_of, read_mcp
 from ._media import read_media
 from ._model import (
     Config,
@@ -82,6 +83,8 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
     used = {name for backend in backends if backend for name in backend.credentials}
     filters = [filter_of(report, item, at, document.folder) for at, item in tables(report, top, path, "filters")]
     used |= {each.credential for each in filters if each and each.credential is not None}
+    mcp = read_mcp(report, top, document, environ)
+    used |= credentials_of(mcp)
     sections: Table = {
         "router": _limits(report, RouterLimits, top, "router", ("default_timeout_s",)),
         "health": _limits(report, HealthConfig, top, "health", _HEALTH_DURATIONS, zero=("slow_start_s", "max_wait_s")),
@@ -90,6 +93,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         "redis": read_redis(report, ("spear", "redis"), top["redis"], document, environ) if "redis" in top else None,
         "mirrors": _mirrors(report, top, document),
         "decisions": _decisions(report, top, document),
+        "mcp": mcp,
         "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
         "media": read_media(report, top, document.folder),
         "log": _limits(report, LogConfig, top, "log"),

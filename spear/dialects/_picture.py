@@ -10,6 +10,8 @@ MAX_SIDE: Final = 16_384
 MAX_PIXELS: Final = 100_000_000
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
+_TAIL: Final = 1024
+"""How far behind its end mark a picture may have something else."""
 _NO_SIZE: Final = frozenset({0xC4, 0xC8, 0xCC})  # JPEG segments among the frame headers that are none
 
 
@@ -45,7 +47,8 @@ def read_picture(data: bytes) -> Picture:
 def _png(data: bytes) -> Picture:
     if len(data) < 33 or data[12:16] != b"IHDR":
         raise NotAPicture("a PNG without its header")
-    if b"IEND" not in data[-12:]:
+    end = data.rfind(b"IEND", max(0, len(data) - _TAIL))
+    if end < 0 or end + 8 > len(data):  # its checksum follows
         raise NotAPicture("a PNG that breaks off")
     width, height = struct.unpack(">II", data[16:24])
     return Picture("image/png", width, height)
@@ -62,7 +65,7 @@ def _jpeg(data: bytes) -> Picture:
             continue
         if 0xC0 <= marker <= 0xCF and marker not in _NO_SIZE:
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            if b"\xff\xd9" not in data[-64:]:
+            if b"\xff\xd9" not in data[-_TAIL:]:
                 raise NotAPicture("a JPEG that breaks off")
             return Picture("image/jpeg", width, height)
         at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))

@@ -146,14 +146,13 @@ def _segment(item: JsonValue, where: str) -> SpeechSegment:
 
 
 def _seconds(value: JsonValue) -> float | None:
-    if type(value) is str:  # some servers write numbers so
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    return float(value)
+    try:
+        seconds = float(value)  # some servers write numbers as texts
+    except (ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
 def _count(value: JsonValue) -> int | None:

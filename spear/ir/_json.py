@@ -18,6 +18,7 @@ MAX_DEPTH: Final = 128
 
 # orjson turns an integer beyond 64 bits into a float; a text without such digit runs is its own.
 _DIGITS: Final = bytes(48 if 48 <= byte < 58 else byte for byte in range(256))
+_BOXES: Final = frozenset({dict, list})
 _LONG_NUMBER: Final = b"0" * 19
 
 
@@ -133,7 +134,11 @@ def _within_depth(value: JsonValue) -> bool:
         boxes = [box for box in level if isinstance(box, dict | list)]
         if not boxes:
             return True
-        level = [item for box in boxes for item in (box.values() if isinstance(box, dict) else box)]
+        level = []
+        for box in boxes:
+            inner = box.values() if isinstance(box, dict) else box
+            if not _BOXES.isdisjoint(map(type, inner)):  # a list of a thousand numbers is passed over at once
+                level += inner
     return False
 
 

@@ -6,6 +6,7 @@
 
     _registry    the configured servers, and the way to each: timeouts, caches, reload
     _actor       the actors: one that owns them all, one per server
+    _state       what is known of a server across its connections
     _client      handshake, listing, calls, over either transport
     _stdio       a process of ours; _process its start and end, _stderr its log
     _http        streamable HTTP

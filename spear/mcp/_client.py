@@ -50,7 +50,10 @@ class Client:
         tools = can.get("tools") if isinstance(can, dict) else None
         self.tells_changes = isinstance(tools, dict) and tools.get("listChanged") is True
         self._transport.agreed(version)
-        await self._transport.notify("notifications/initialized")
+        try:
+            await self._transport.notify("notifications/initialized")
+        except McpFailed as failed:
+            raise ConnectionLost(f"the handshake failed: {failed}") from None
 
     async def list_tools(self) -> Listing:
         """All pages. Raises `McpFailed`."""

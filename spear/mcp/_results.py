@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from spear.ir import MalformedJson, dump_json, parse_json
@@ -21,14 +22,13 @@ def arguments_of(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def content_of(result: Any, max_bytes: int) -> str:
+def content_of(result: dict[str, Any], max_bytes: int, mask: Callable[[bytes], bytes] = bytes) -> str:
     """A CallToolResult as JSON text of at most that many bytes, cut at a character."""
-    if not isinstance(result, dict):
-        raise McpFailed("the server's answer is no result of a tool")
     try:
         text = dump_json(result, sort=True)
     except MalformedJson:
         raise McpFailed("the server's answer is not representable as JSON") from None
+    text = mask(text)
     return (text if len(text) <= max_bytes else text[:max_bytes]).decode("utf-8", "ignore")
 
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import trio
 
 from spear.config import MediaConfig
-from spear.ir import InlineMedia, MediaRef, StoredMedia, UrlMedia
+from spear.ir import CallerError, InlineMedia, MediaRef, StoredMedia, UrlMedia
 
 from ._account import Quotas
 from ._claims import Claim, private_folder, sweep_claims
 from ._errors import not_allowed, of_disk, too_large
 from ._names import check_mime, id_of
-from ._policy import policy_of
+from ._policy import place_of, policy_of
 from ._port import MediaBytes, MediaReading, MediaWriting
 from ._writing import PIECE_BYTES, Writing
 
@@ -143,6 +143,14 @@ class MediaStore:
             while part := await reading.read(4 * PIECE_BYTES):
                 parts.append(part)
             return MediaBytes(b"".join(parts), reading.mime)
+
+    def fetches(self, url: str) -> bool:
+        """Whether anything is fetched from that URL's origin; it does not say that there is something."""
+        try:
+            place_of(url, self._fetching)
+        except CallerError:
+            return False
+        return True
 
     async def _fetch(self, ref: UrlMedia, limit: int) -> MediaBytes:
         if self._fetcher is None:

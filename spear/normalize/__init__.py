@@ -1,20 +1,5 @@
 """Normalization: from what guests and clients say to the canonical IR, and back. Pure functions.
 
-    _requirements    what a payload requires of a backend; the only place where that is derived
-    _parameters      chat parameters to their typed fields, where they fit
-    _chat_session    a guest's chat session to a request
-    _chat_body       a response to the body and the metrics that a guest reads
-    _audio           WAV around bare samples
-    _family_request  a guest's request of the families emb, img, asr, tts to a request
-    _family_body     a response and the events of a stream to what such a guest reads
-    _openai_request  an OpenAI chat request to a request
-    _limits             what one request may hold
-    _media_type         what bytes are, by their first ones
-    _stored             bytes to references, large ones into the media store
-    _operation_request  embeddings, images and speech, as a program asks for them, to a request
-    _openai_checks      what all OpenAI-shaped ways in check
-    _subtitles          a transcript as srt and vtt
-    _openai_answer   a response to OpenAI's body or error object; stream events to chunks
     _requirements           what a payload requires of a backend; the only place where that is derived
     _parameters             chat parameters to their typed fields, where they fit
     _limits                 what one request may hold
@@ -23,6 +8,9 @@
     _subtitles              a transcript as srt and vtt
     _chat_session           a guest's chat session to a request
     _chat_body              a response to the body and the metrics that a guest reads
+    _audio                  WAV around bare samples
+    _family_request         a guest's request of the families emb, img, asr, tts to a request
+    _family_body            a response and the events of a stream to what such a guest reads
     _operation_request      embeddings, images and speech, as a program asks for them, to a request
     _openai_checks          what all OpenAI-shaped ways in check
     _openai_request         an OpenAI chat request to a request

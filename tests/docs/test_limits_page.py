@@ -8,11 +8,15 @@ from typing import Any, Final
 import pytest
 
 from spear import egress
+from spear.backends.openai import _operation as _openai
 from spear.config import Config
-from spear.config._model import FilterConfig, Timeouts
+from spear.config._mcp import MAX_MCP_SERVERS
+from spear.config._model import FilterConfig, McpBudgets, Timeouts
+from spear.dialects import _picture, openai_audio, openai_embeddings, openai_images
 from spear.filters import _port, _wasm
-from spear.hostcall import Limits, _limits
+from spear.hostcall import Limits, _limits, _mcp
 from spear.ir import _json
+from spear.mcp import _client, _messages, _results, _stderr, _tools
 from spear.media import _fetch as _media_fetch
 from spear.media import _files as _media_files
 from spear.router.limits import _allowance
@@ -26,12 +30,15 @@ LISTED: Final = {
     )
 }
 
+MCP: Final = (_client, _messages, _results, _stderr, _tools)
+
 
 def defaults() -> Mapping[str, Any]:
     config = Config()
     filters = FilterConfig(name="f", kind="python")
     sections = {
         "guests": config.guests,
+        "budgets": McpBudgets(),
         "media": config.media,
         "router": config.router,
         "mirrors": config.mirrors,
@@ -42,9 +49,23 @@ def defaults() -> Mapping[str, Any]:
     found: dict[str, Any] = {f"{name}.{key}": value for name, model in sections.items() for key, value in model}
     guest = Limits()
     found |= {name: getattr(guest, name) for name in guest.__dataclass_fields__}
-    for module in (_limits, egress, _json, _allowance, _port, _wasm, _log, _reader, _media_files, _media_fetch):
+    dialect = (_openai, _picture, openai_audio, openai_embeddings, openai_images)
+    for module in (
+        *dialect,
+        _limits,
+        egress,
+        _json,
+        _allowance,
+        _port,
+        _wasm,
+        _log,
+        _reader,
+        _media_files,
+        _media_fetch,
+    ):
         found |= {name: value for name, value in vars(module).items() if name.isupper()}
-    return found
+    found |= {name: value for module in MCP for name, value in vars(module).items() if name.isupper()}
+    return found | {"MAX_MCP_SERVERS": MAX_MCP_SERVERS, "MAX_OFFERED": _mcp.MAX_OFFERED}
 
 
 @pytest.mark.parametrize("name", LISTED)

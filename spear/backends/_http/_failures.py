@@ -45,6 +45,9 @@ _REFUSED: Final = _Class(ErrorCode.CONTENT_REFUSED, Failure.REFUSED, retryable=F
 _BY_WORD: Final = {
     "content_filter": _REFUSED,
     "content_policy_violation": _REFUSED,
+    "contentFilter": _REFUSED,  # Azure's, of images
+    "ResponsibleAIPolicyViolation": _REFUSED,
+    "moderation_blocked": _REFUSED,
     "insufficient_quota": _AUTH,  # a 429 that no waiting ends: the account is empty
     "invalid_api_key": _AUTH,  # some send it as a 400
     "context_length_exceeded": _TOO_LONG,

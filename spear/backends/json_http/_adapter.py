@@ -19,7 +19,7 @@ from spear.backends._whole import told_whole
 from spear.dialects.openai_audio import MIME_OF, format_of
 from spear.dialects.openai_chat import fill_usage, message_from_wire, one_line, provider_error_text
 from spear.dialects.openai_embeddings import embeddings_of
-from spear.dialects.openai_images import MAX_IMAGES, checked_image
+from spear.dialects.openai_images import MAX_PICTURES, checked_image
 from spear.ir import (
     BackendError,
     ChatChoice,
@@ -196,8 +196,8 @@ class _Reading:
     def images(self) -> list[bytes]:
         found = self.find("images")
         texts = found if isinstance(found, list) else [found]
-        if not texts or len(texts) > MAX_IMAGES:
-            self.fail(f"the answer has {len(texts)} images; from 1 to {MAX_IMAGES} can be used")
+        if not texts or len(texts) > MAX_PICTURES:
+            self.fail(f"the answer has {len(texts)} images; from 1 to {MAX_PICTURES} can be used")
         made = []
         for place, text in enumerate(texts):
             if not isinstance(text, str):

@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import JsonValue
 
 AZURE_API_VERSION: Final = "2024-10-21"
-"""The latest that is generally available for all of these operations."""
+"""The latest of the addresses with deployments that is generally available; some operations need a later one."""
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "image_response_format": ("auto", "b64_json", "url", "none"),
     "transcription_format": ("json", "verbose_json"),
