@@ -11,7 +11,7 @@ from spear import egress
 from spear.backends.openai import _operation as _openai
 from spear.config import Config
 from spear.config._mcp import MAX_MCP_SERVERS
-from spear.config._model import FilterConfig, McpBudgets, Timeouts
+from spear.config._model import FilterConfig, McpBudgets, S3Config, Timeouts
 from spear.dialects import _picture, openai_audio, openai_embeddings, openai_images
 from spear.filters import _port, _wasm
 from spear.hostcall import Limits, _limits, _mcp
@@ -40,6 +40,7 @@ def defaults() -> Mapping[str, Any]:
         "guests": config.guests,
         "budgets": McpBudgets(),
         "media": config.media,
+        "media.s3": S3Config(bucket="any"),
         "router": config.router,
         "mirrors": config.mirrors,
         "filters": filters,

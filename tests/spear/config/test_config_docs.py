@@ -39,6 +39,7 @@ from spear.config import (
     Route,
     RouteMatch,
     RouterLimits,
+    S3Config,
     TaskConfig,
     Timeouts,
     load_config,
@@ -121,6 +122,14 @@ def test_the_keys_of_a_redis() -> None:
     said = documented("[spear.redis]")
     assert [said.pop(key) for key in ("env", "file", "url")] == ["–"] * 3
     assert said == {key: shown_default(RedisConfig, key) for key in RedisConfig.model_fields.keys() - {"url", "source"}}
+
+
+def test_the_keys_of_a_bucket() -> None:
+    """Its keys are written as the names of variables."""
+    said = documented("media.s3")
+    assert [said.pop(key) for key in ("access_key_env", "secret_key_env")] == ["–"] * 2
+    keys = S3Config.model_fields.keys() - {"access_key", "secret_key"}
+    assert said == {key: shown_default(S3Config, key) for key in keys}
 
 
 @pytest.mark.parametrize("section", SECTIONS)
