@@ -228,7 +228,7 @@ async def capabilities(config, task=None):
 
 async def test_capabilities_are_what_the_task_may_use():
     backends = [
-        stub("one", model_class="small-chat", model="secret-model"),
+        stub("one", model_class="small-chat", model="secret-model", features=["supports_stream", "supports_tools"]),
         stub("two", model="bound", features=["supports_tools"]),
         stub("three", model="drained", weight=0, features=["only_three"]),
         {"name": "vectors", "kind": "hashed_ngrams", "hosting": "local", "model": "grams"},
@@ -236,7 +236,7 @@ async def test_capabilities_are_what_the_task_may_use():
     told = await capabilities(config(*backends))
     assert told["operations"] == ["chat_completions", "embeddings"]
     assert told["models"] == {"chat_completions": ["bound", "small-chat"], "embeddings": ["grams"]}
-    assert told["features"]["chat_completions"] == ["supports_stream", "supports_system_role", "supports_tools"]
+    assert told["features"]["chat_completions"] == ["supports_stream", "supports_tools"]
     assert sorted(told["features"]) == told["operations"]
     some = await capabilities(config(*backends), Task(id="t", allow_backends=("two", "vectors")))
     assert some["models"] == {"chat_completions": ["bound"], "embeddings": ["grams"]}
