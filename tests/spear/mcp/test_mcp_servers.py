@@ -8,13 +8,14 @@ from functools import partial
 
 import pytest
 import trio
-from structlog.testing import capture_logs
 
 import spear
+import spear.blocking
 from spear.config import load_config
 from spear.ir import BackendError, CallerError
 from spear.mcp import _actor, _client, _stdio
 from spear.mcp._policy import Access
+from spear.telemetry import configure_logging
 from tests.spear.mcp.mcp_kit import config, opened, processes, sdk, stdio, until
 from tests.system.kit import nothing_left
 
@@ -269,21 +270,20 @@ async def test_a_missing_variable_is_that_servers_failure_only():
         assert (row["state"], row["detail"]) == ("not usable", "missing: SURELY_NOT_SET")
 
 
-async def test_stderr_goes_to_the_log_so_many_lines():
-    from spear.telemetry import configure_logging
-
+async def test_stderr_goes_to_the_log_so_many_lines(capsys):
     configure_logging("info", "console")
     try:
-        with capture_logs() as lines:
-            async with opened(stdio("noise")) as runtime:
-                await runtime.call_mcp_tool("s", "echo")
-                state = runtime._reloader.mcp.registry._servers["s"].state
-                await until(lambda: state.stderr is not None and state.stderr.dropped > 4000)
+        async with opened(stdio("noise")) as runtime:
+            await runtime.call_mcp_tool("s", "echo")
+            state = runtime._reloader.mcp.registry._servers["s"].state
+            await until(lambda: state.last_words == "line 4999 of noise")
     finally:
         configure_logging("warning", "console")
-    assert state.last_words.startswith("line 49")
-    said = [line for line in lines if line["event"] == "mcp_stderr"]
-    assert len(said) <= 150 or not said  # 100 at once, then ten a second
+    said = [line for line in capsys.readouterr().err.splitlines() if "mcp_stderr" in line]
+    assert 100 <= len(said) <= 150  # 100 at once, then ten a second
+    assert state.stderr.dropped == 5000 - len(said)
+    assert "server=s" in said[0]
+    assert "line 0 of noise" in said[0]
 
 
 async def test_cancelled_callers_leave_no_process():
@@ -366,6 +366,33 @@ async def test_a_tool_that_is_not_allowed(tmp_path):
         assert [tool["name"] for tool in await runtime.mcp_tools("s")] == ["read_file"]
         assert await told(runtime) == "mcp tool denied by server policy"
         assert "tools/call" not in notes.read_text(encoding="utf-8")
+
+
+async def test_a_record_of_decisions_has_nothing_of_it(monkeypatch):
+    server = stdio(stdio={"args": ["--key", "written-by-mistake"]})
+    async with opened(server, decisions={"sample": 1.0}) as runtime:
+        await runtime.chat(messages=[{"role": "user", "content": "hi"}])
+        records = repr(runtime.decisions())
+    assert "generation" in records
+    assert "written-by-mistake" not in records
+    assert "mcp" not in records
+
+
+async def test_a_task_with_servers_that_are_not_there(capsys):
+    tasks = [{"id": "t", "config": {"mcp.enabled": "true", "mcp.default_server_ids": "s,typo"}}]
+    async with opened(stdio(), tasks=tasks):
+        pass
+    said = capsys.readouterr().err
+    assert "mcp_unknown_servers" in said
+    assert "servers=['typo'] task=t" in said
+
+
+def test_from_threads():
+    with spear.blocking.open_runtime(config(stdio())) as runtime:
+        assert len(runtime.mcp_tools("s")) == 3
+        assert runtime.call_mcp_tool("s", "echo", {"text": "hi"})["content"][0]["text"] == "echo: hi"
+        assert runtime.mcp_servers()[0]["state"] == "ready"
+    assert processes() == []
 
 
 def test_secrets_are_not_shown(monkeypatch):
