@@ -28,6 +28,7 @@ from actors import (
     open_supervisor,
 )
 
+from ._capabilities import capabilities_of, usable_operations
 from ._discovery import with_discovered
 from ._extras import need
 from ._guest_chat import GuestChat
@@ -90,7 +91,7 @@ from .router.shared import Link, shared_limits_spec
 from .telemetry import ActorCounters, Counters, RequestCounters
 
 if TYPE_CHECKING:
-    from .hostcall import ByteSink, Execution, LogSink, Termination
+    from .hostcall import ByteSink, Execution, LogSink, Offer, Termination
 
 DRAIN_SECONDS: Final = 10.0
 TASK_ID_CHARACTERS: Final = 128
@@ -292,6 +293,7 @@ class Runtime:
                 module,
                 task=GuestTask(task.id, task.config),
                 chat=GuestChat(self.invoke, self.stream, task, execution_id),
+                offer=partial(self._offer, task),
                 operations=guest_operations(self, task, execution_id),
                 entry=entry,
                 timeout_s=limit_s,
@@ -408,19 +410,16 @@ class Runtime:
 
     def capabilities(self) -> dict[str, Any]:
         """What can be asked for: operations, and the features and models of each, over all usable backends."""
-        features: dict[str, set[str]] = {}
-        models: dict[str, set[str]] = {}
-        for each in self._desk.generation.instances:
-            if each.reason is not None or each.weight == 0:
-                continue
-            for op in each.capabilities.ops:
-                features.setdefault(op.value, set()).update(each.features)
-                models.setdefault(op.value, set()).update(each.config.answers_to[:1])
-        return {
-            "features": {op: sorted(found) for op, found in sorted(features.items())},
-            "models": {op: sorted(found) for op, found in sorted(models.items())},
-            "operations": sorted(features),
-        }
+        return capabilities_of(self._desk.generation.instances)
+
+    def _offer(self, task: Task) -> Offer:
+        from .hostcall import Offer
+
+        guests, media = self.config.guests, self.config.media
+        ops = usable_operations(guests.families, task.allow_operations)
+        found = capabilities_of(self._desk.generation.instances, ops=ops, backends=task.allow_backends)
+        limits = {"max_media_bytes": media.max_object_bytes, "max_media_task_bytes": media.max_task_bytes}
+        return Offer(**found, limits=limits)
 
     def _task(self, source: Path | bytes, task: Task | str | None) -> Task:
         if isinstance(task, str):

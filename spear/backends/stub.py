@@ -1,8 +1,9 @@
 """The stub: answers chat in process, by rule, without any model. For tests, demos and first steps.
 
-It echoes the last user text; with tools and two integers in that text it calls the first tool with them; after a
-tool's answer it says so. It needs no key, no address and no network, and says of itself in every answer that it is a
-stub. Token counts are estimated as a quarter of the characters.
+It echoes the last user text, and counts images and recordings beside it without looking at them; with tools and two
+integers in that text it calls the first tool with them; after a tool's answer it says so. It needs no key, no address
+and no network, and says of itself in every answer that it is a stub. Token counts are estimated as a quarter of the
+characters.
 
 Options: `delay_ms`, how long each answer takes (0 to 60 000, default 0), so that waiting and cancelling can be shown.
 """
@@ -20,6 +21,7 @@ import trio
 from spear.config import InstanceConfig
 from spear.dialects.openai_chat import fill_usage
 from spear.ir import (
+    AudioPart,
     Capabilities,
     ChatChoice,
     ChatMessage,
@@ -30,6 +32,7 @@ from spear.ir import (
     Feature,
     FunctionCall,
     Hosting,
+    ImagePart,
     Operation,
     RequestEnvelope,
     RoutingError,
@@ -56,17 +59,29 @@ _message, _choice, _result = trusted(ChatMessage), trusted(ChatChoice), trusted(
 
 def reply(chat: ChatRequest) -> ChatChoice:
     """What the stub says to `chat`."""
-    text = ""
+    text, unseen = "", ""
     for message in chat.messages:
         if message.role == "tool":
             return _say("stub chat completion after tool")
         if message.role == "user":
-            text = message.text()
+            text, unseen = message.text(), _unseen(message)
     if chat.tools:
         numbers = [match.group() for match in islice(_INTEGER.finditer(text), 2)]
         if len(numbers) == 2:
             return _call_first_tool(chat, numbers)
-    return _say(f"stub chat completion: {text}")
+    return _say(f"stub chat completion: {text}{unseen}")
+
+
+def _unseen(message: ChatMessage) -> str:
+    """What else is in the message: a stub takes it, and does not look at it."""
+    if type(message.content) is str or message.content_parts is None:
+        return ""
+    told = []
+    for kind, name in ((ImagePart, "image"), (AudioPart, "recording")):
+        count = sum(isinstance(part, kind) for part in message.content_parts)
+        if count:
+            told.append(f"{count} {name}{'s' if count > 1 else ''}")
+    return f" (with {' and '.join(told)}, unseen)" if told else ""
 
 
 def words(text: str) -> list[str]:
@@ -143,7 +158,13 @@ class _StubKind:
     name = "stub"
     capabilities = Capabilities(
         ops=(Operation.CHAT_COMPLETIONS,),
-        features=(Feature.STREAM, Feature.TOOLS, Feature.SYSTEM_ROLE),
+        features=(
+            Feature.STREAM,
+            Feature.TOOLS,
+            Feature.SYSTEM_ROLE,
+            Feature.IMAGE_INPUT,
+            Feature.AUDIO_INPUT,
+        ),
         transports=(Transport.IN_PROCESS,),
         hosting=Hosting.LOCAL,
     )

@@ -1,11 +1,13 @@
-/* spear.h: the guest's side of the Spear ABI 1.0, for C99 and wasm32-wasi.
+/* spear.h: the guest's side of the Spear ABI 1.0 and its extension 1.1, for C99 and wasm32-wasi.
  *
  * One file, no other dependency than libc's <stdint.h>, <stdlib.h>, <string.h> and <stdio.h>. It has three parts:
  *   1. numbers    errno, commands, flags, limits (SPEAR_...)
- *   2. hostcalls  the 32 imports of the module "spear", each with the prefix spear_
+ *   2. hostcalls  the imports of the module "spear", each with the prefix spear_: the 32 of 1.0, then those of 1.1
  *   3. helpers    small functions that follow the conventions for you (reading with a growing buffer, JSON text)
  *
- * Every hostcall returns >= 0 for success and a negated number of part 1 for a failure. A guest of this version has
+ * A module imports only what it calls, so a guest that uses nothing of 1.1 runs on a host of 1.0, too.
+ *
+ * Every hostcall returns >= 0 for success and a negated number of part 1 for a failure. A guest has
  * no arguments, no environment and an empty standard input. Any hostcall ends the guest when the host wants it to end.
  */
 #ifndef SPEAR_H
@@ -48,6 +50,7 @@ enum { SPEAR_LOG_TRACE = 0, SPEAR_LOG_DEBUG = 1, SPEAR_LOG_INFO = 2, SPEAR_LOG_W
 /* spear_cchat_ctl commands and spear_cchat_send flags */
 enum { SPEAR_CCHAT_SET_PARAM = 1, SPEAR_CCHAT_GET_METRICS = 2 };
 enum { SPEAR_CCHAT_ENABLE_METRICS = 1, SPEAR_CCHAT_AUTO_TOOL_CALL = 2 };
+enum { SPEAR_CCHAT_STREAM = 4, SPEAR_CCHAT_ASYNC = 8 }; /* of 1.1: return at once; both together are STREAM */
 
 /* spear_rtasr_ctl, spear_mic_ctl */
 enum {
@@ -94,6 +97,9 @@ enum {
 
 /* Limits that a guest can rely on. */
 enum {
+    SPEAR_ABI_1_1 = 65537, /* what spear_abi_version gives */
+    SPEAR_MAX_PARTS = 64,
+    SPEAR_EVENTS_QUEUED = 1024, /* of one stream; the host waits beyond */
     SPEAR_FIRST_FD = 1000,
     SPEAR_MAX_LOG_BYTES = 16384,
     SPEAR_MAX_STREAM_FRAME_BYTES = 262144,
@@ -134,7 +140,9 @@ SPEAR_IMPORT("random_i64") int64_t spear_random_i64(void);
 SPEAR_IMPORT("sleep_ms") void spear_sleep_ms(int32_t ms);
 SPEAR_IMPORT("log") int32_t spear_log(int32_t level, const char *text, uint32_t len);
 
-/* Chat. create -> session fd; send blocks and -> response fd; recv is OUTBUF and does not consume. */
+/* Chat. create -> session fd; send blocks and -> response fd; recv is OUTBUF and does not consume.
+ * With SPEAR_CCHAT_ASYNC send returns at once, and recv is -SPEAR_EAGAIN until the body is there. With
+ * SPEAR_CCHAT_STREAM recv takes one event at a time, -SPEAR_EAGAIN when there is none, 0 bytes after the last. */
 SPEAR_IMPORT("cchat_create") int32_t spear_cchat_create(void);
 SPEAR_IMPORT("cchat_write_msg")
 int32_t spear_cchat_write_msg(int32_t fd, const char *role, uint32_t role_len, const char *content, uint32_t content_len);
@@ -176,7 +184,17 @@ SPEAR_IMPORT("spear_fd_ctl") int32_t spear_fd_ctl(int32_t fd, int32_t cmd, void 
 
 /* --- extension 1.1: a module that imports one of these needs a host of version 1.1.
  *
- * Embeddings, images, speech to text, text to speech: five calls for each. create -> request fd; ctl sets parameters;
+ * The host. SPEAR_ABI_1_1 or higher. */
+SPEAR_IMPORT("spear_abi_version") int32_t spear_abi_version(void);
+/* Both OUTBUF, JSON: what this guest may ask for and its limits; and its latest failure, {} if there was none. */
+SPEAR_IMPORT("spear_capabilities") int32_t spear_capabilities(void *out, uint32_t *out_len);
+SPEAR_IMPORT("spear_last_error") int32_t spear_last_error(void *out, uint32_t *out_len);
+/* A message of 1 to 64 parts, a JSON array: {"type":"text","text":...}, {"type":"image","media":<reference>} and
+ * {"type":"audio","media":<reference>}. */
+SPEAR_IMPORT("cchat_write_parts")
+int32_t spear_cchat_write_parts(int32_t fd, const char *role, uint32_t role_len, const char *json, uint32_t json_len);
+
+/* Embeddings, images, speech to text, text to speech: five calls for each. create -> request fd; ctl sets parameters;
  * write appends (emb: one input per call) and returns its length; send -> response fd, blocking without
  * SPEAR_OP_STREAM and SPEAR_OP_ASYNC; recv is OUTBUF: the body, or with SPEAR_OP_STREAM one event, then 0 bytes. */
 SPEAR_IMPORT("emb_create") int32_t spear_emb_create(void);
@@ -252,6 +270,7 @@ static inline int32_t spear_wait(int32_t epfd, spear_event *events, uint32_t max
     }
 
 SPEAR_DEFINE_READER(spear_cchat_body, SPEAR_READ_BYTES, spear_cchat_recv(fd, buffer, &length))
+SPEAR_DEFINE_READER(spear_cchat_event, SPEAR_READ_BYTES, spear_cchat_recv(fd, buffer, &length)) /* "" is the end */
 SPEAR_DEFINE_READER(spear_cchat_metrics, SPEAR_READ_BYTES,
                     spear_cchat_ctl(fd, SPEAR_CCHAT_GET_METRICS, buffer, &length))
 SPEAR_DEFINE_READER(spear_rtasr_event, SPEAR_READ_BYTES, spear_rtasr_read(fd, buffer, &length))
@@ -264,6 +283,10 @@ SPEAR_DEFINE_READER(spear_stream_frame, SPEAR_READ_BYTES, spear_user_stream_read
 SPEAR_DEFINE_READER(spear_fd_status, SPEAR_READ_STATUS_BYTES, spear_fd_ctl(fd, SPEAR_FD_GET_STATUS, buffer, &length))
 
 /* --- chat, in the short form */
+
+static inline int32_t spear_cchat_say_parts(int32_t fd, const char *role, const char *json) {
+    return spear_cchat_write_parts(fd, role, (uint32_t)strlen(role), json, (uint32_t)strlen(json));
+}
 
 static inline int32_t spear_cchat_say(int32_t fd, const char *role, const char *content) {
     return spear_cchat_write_msg(fd, role, (uint32_t)strlen(role), content, (uint32_t)strlen(content));
@@ -333,6 +356,36 @@ static inline int32_t spear_cchat_set_arena(int32_t fd, void *arena, uint32_t le
     int32_t result = spear_cchat_set_int(fd, "tool_arena_ptr", (int64_t)(uintptr_t)arena);
     return result < 0 ? result : spear_cchat_set_int(fd, "tool_arena_len", len);
 }
+
+/* Whether an event of a stream is of that type: the type is always its last member. */
+static inline int spear_event_is(const char *event, const char *type) {
+    char end[64];
+    size_t length = strlen(event), wanted = (size_t)snprintf(end, sizeof end, "\"type\":\"%s\"}", type);
+    return wanted < sizeof end && length >= wanted && strcmp(event + length - wanted, end) == 0;
+}
+
+/* What the host offers, and the latest failure: NUL-terminated JSON that you free(), NULL when there is no memory. */
+#define SPEAR_DEFINE_TELLER(NAME, CALL)                             \
+    static inline char *NAME(void) {                                \
+        uint32_t capacity = SPEAR_READ_STATUS_BYTES;                \
+        for (int tries = 0; tries <= SPEAR_READ_RETRIES; tries++) { \
+            uint32_t length = capacity;                             \
+            char *buffer = (char *)malloc((size_t)capacity + 1);    \
+            int32_t result;                                         \
+            if (buffer == NULL) return NULL;                        \
+            result = CALL(buffer, &length);                         \
+            if (result >= 0) {                                      \
+                buffer[result] = '\0';                              \
+                return buffer;                                      \
+            }                                                       \
+            free(buffer);                                           \
+            capacity = length;                                      \
+        }                                                           \
+        return NULL;                                                \
+    }
+
+SPEAR_DEFINE_TELLER(spear_capabilities_text, spear_capabilities)
+SPEAR_DEFINE_TELLER(spear_last_error_text, spear_last_error)
 
 /* A body that is an error ({"error":{"message":...}}): a send does not fail, its body tells. */
 static inline int spear_is_error(const char *body) { return strncmp(body, "{\"error\":", 9) == 0; }

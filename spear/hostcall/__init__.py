@@ -11,13 +11,15 @@ Map, from the outside in:
 
     _table         every import: name, signature, function             _linker       its C callbacks
     _basic         time, random, sleep, log                            _log          log ring
-    _about         version and last error of the ABI                   _guest_error  an error as a guest reads it
+    _about         version, capabilities and last error                _guest_error  an error as a guest reads it
+    _offer         what the host offers to a guest                     _chat_parts   messages of several parts
     _chat          cchat_* that build a session                        _session      its state
     _chat_send     cchat_send and cchat_recv; _chat_events             _chat_response what a send gave; the due tool
     _requests      requests that go on in the background               _response     what all response fds share
     _event_queue   events of a stream                                  _last_error   the latest failure of a guest
     _family        emb_ img_ asr_ tts_: their table, a request          _family_params what may be set
     _family_calls  the calls of all four; _family_send sending them     _media         media_*
+    _large_body    bodies with many numbers as JSON
     _media_ref     references to media as guests write them             _media_port    MediaPort
     _operation_port  OperationPort: what the runtime gives for them
     _tool_loop     automatic tool calls; _tool_plan its pure part      _guest_tool   calling a tool in the guest
@@ -66,6 +68,7 @@ from spear.hostcall._media_port import MediaReader as MediaReader
 from spear.hostcall._media_port import MediaWriter as MediaWriter
 from spear.hostcall._media_port import NoMediaPort as NoMediaPort
 from spear.hostcall._module import Module as Module
+from spear.hostcall._offer import Offer as Offer
 from spear.hostcall._operation_port import FamilyEvent as FamilyEvent
 from spear.hostcall._operation_port import FamilyName as FamilyName
 from spear.hostcall._operation_port import FamilyReply as FamilyReply

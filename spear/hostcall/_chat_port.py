@@ -13,8 +13,9 @@ from spear.ir import CanonicalError, ErrorCode, StreamEvent, make_error
 class ChatSnapshot:
     """A session at the moment of one backend call. Read it, do not change it.
 
-    `messages` are dicts with role and content, and tool_calls, tool_call_id, name where they are set. `tools` holds
-    (table index, tool JSON text as the guest wrote it). `params` is the whole parameter map, host keys included.
+    `messages` are dicts with role and content, or content_parts as in the IR, and tool_calls, tool_call_id, name where
+    they are set. `tools` holds (table index, tool JSON text as the guest wrote it). `params` is the whole parameter
+    map, host keys included.
     """
 
     fd: int

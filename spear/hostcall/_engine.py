@@ -30,6 +30,7 @@ from spear.hostcall._linker import Linker
 from spear.hostcall._log import LogRing, LogSink
 from spear.hostcall._mcp import guest_mcp
 from spear.hostcall._module import Module, Source, compile_module, read_source
+from spear.hostcall._offer import NOTHING, Offering
 from spear.hostcall._operation_port import NO_OPERATIONS, OperationPort
 from spear.hostcall._run import execute
 from spear.hostcall._table import TABLE
@@ -184,6 +185,7 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
         handle: Termination | None = None,
         execution_id: str | None = None,
         mcp: McpPort | None = None,
+        offer: Offering = NOTHING,
     ) -> Execution:
         """Run a fresh instance of the module to its end, in the calling task.
 
@@ -201,6 +203,7 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
             on_log, on_stdout, on_stderr: called with each record or piece of output as it comes; they must not block.
             handle: ends this run from elsewhere.
             execution_id: its id; a random one by default.
+            offer: what the guest is told that it may ask for.
             mcp: the host's MCP servers; what of them is the guest's, its task says.
 
         Raises:
@@ -221,6 +224,7 @@ class GuestEngine(AbstractAsyncContextManager["GuestEngine"]):
                 chat,
                 operations,
                 guest_mcp(task.config, mcp),
+                offer,
             )
             return await execute(guest, module, entry, timeout_s, handle or Termination(), execution_id)
         finally:

@@ -17,6 +17,7 @@ from spear.hostcall._limits import Limits
 from spear.hostcall._log import LogRing
 from spear.hostcall._mcp import NO_MCP, GuestMcp
 from spear.hostcall._memory import GuestMemory
+from spear.hostcall._offer import NOTHING, Offering
 from spear.hostcall._operation_port import NO_OPERATIONS, OperationPort
 from spear.hostcall._requests import Requests
 from spear.hostcall._usage import Usage
@@ -41,6 +42,7 @@ class Guest:
         "log",
         "mcp",
         "memory",
+        "offer",
         "operations",
         "overrun",
         "requests",
@@ -64,6 +66,7 @@ class Guest:
         chat: ChatPort,
         operations: OperationPort = NO_OPERATIONS,
         mcp: GuestMcp = NO_MCP,
+        offer: Offering = NOTHING,
     ) -> None:
         self.limits = limits
         self.log = log
@@ -72,6 +75,7 @@ class Guest:
         self.chat = chat
         self.operations = operations
         self.mcp = mcp
+        self.offer = offer
         self.memory = GuestMemory()
         self.table: native.Table | None = None
         self.fds = FdTable(limits.open_fds, limits.watches)

@@ -85,14 +85,24 @@ class ChatSession(Entry):
             self.params[key] = value
 
     def append(self, message: Mapping[str, Any]) -> None:
-        """Append a whole message on behalf of the tool loop. Raises `SessionTooLarge`."""
+        """Append a whole message, as the tool loop does. Raises `SessionTooLarge`."""
+        self._take_room(message)
+        self.messages.append(dict(message))
+
+    def check_room(self, message: Mapping[str, Any]) -> None:
+        """Raises `SessionTooLarge` where `append` would."""
+        size, values, held = self._take_room(message)
+        self._charge(-size, -values, -held)
+
+    def _take_room(self, message: Mapping[str, Any]) -> tuple[int, int, int]:
         size, values = _message_cost(message, self._limits.session_json_values)
+        held = size + VALUE_BYTES * values + ITEM_BYTES
         try:
             self._count(len(self.messages), self._limits.session_messages)
-            self._charge(size, values, size + VALUE_BYTES * values + ITEM_BYTES)
+            self._charge(size, values, held)
         except Refused:
             raise SessionTooLarge from None
-        self.messages.append(dict(message))
+        return size, values, held
 
     def _count(self, count: int, max_count: int) -> None:
         if count >= max_count:

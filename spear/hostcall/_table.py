@@ -17,6 +17,7 @@ from spear.hostcall import (
     _about,
     _basic,
     _chat,
+    _chat_parts,
     _chat_send,
     _epoll,
     _media,
@@ -106,6 +107,7 @@ _BASIC: Final = (
 _CHAT: Final = (
     _spear("cchat_create", "", "i", _chat.create),
     _spear("cchat_write_msg", "iiiii", "i", _chat.write_msg),
+    _spear("cchat_write_parts", "iiiii", "i", _chat_parts.write_parts),
     _spear("cchat_write_fn", "iiii", "i", _chat.write_fn),
     _spear("cchat_ctl", "iiii", "i", _chat.control),
     _spear("cchat_send", "ii", "i", _chat_send.send),
@@ -115,6 +117,7 @@ _CHAT: Final = (
 
 _ABOUT: Final = (
     _spear("spear_abi_version", "", "i", _about.abi_version),
+    _spear("spear_capabilities", "ii", "i", _about.capabilities),
     Hostcall(SPEAR, "spear_last_error", "ii", "i", _about.last_error, remarked=False),
 )
 

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from spear.dialects.openai_chat import message_from_wire
 from spear.ir import (
+    ChatMessage,
     ChatRequest,
+    ContentPart,
     Degradation,
     MalformedJson,
     Meta,
@@ -44,11 +46,14 @@ HOST_KEYS: Final = frozenset(
     }
 )
 
+_PARTS: Final[TypeAdapter[tuple[ContentPart, ...]]] = TypeAdapter(tuple[ContentPart, ...])
+
 
 @dataclass(frozen=True, slots=True)
 class ChatSession:
-    """What a guest put into a session: messages as objects (role, content, and tool_calls, tool_call_id, name where
-    set), the JSON text of each tool as the guest wrote it (the host's own behind them), and all parameters."""
+    """What a guest put into a session: messages as objects (role, content or content_parts, and tool_calls,
+    tool_call_id, name where set), the JSON text of each tool as the guest wrote it (the host's own behind them), and
+    all parameters."""
 
     fd: int
     messages: Sequence[Mapping[str, JsonValue]]
@@ -69,7 +74,7 @@ def request_from_session(session: ChatSession, *, task_id: str | None, stream: b
         del extra["response_format"]
     payload = ChatRequest(
         model=model if isinstance(model, str) else "",
-        messages=tuple(message_from_wire(dict(message)) for message in session.messages),
+        messages=tuple(_message(message) for message in session.messages),
         tools=tuple(tool for text in session.tools if (tool := tool_from_text(text)) is not None),
         tool_choice=tool_choice,
         generation=generation,
@@ -87,6 +92,13 @@ def request_from_session(session: ChatSession, *, task_id: str | None, stream: b
         timeout_ms=_timeout_ms(params.get("timeout_ms")),
         payload=payload,
     )
+
+
+def _message(said: Mapping[str, JsonValue]) -> ChatMessage:
+    wire = dict(said)
+    parts = wire.pop("content_parts", None)
+    message = message_from_wire(wire)
+    return message if parts is None else message.model_copy(update={"content_parts": _PARTS.validate_python(parts)})
 
 
 def tool_from_text(text: str) -> dict[str, JsonValue] | None:

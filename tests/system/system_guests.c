@@ -116,3 +116,110 @@ ENTRY(prints) {
 }
 
 int main(void) { return chat(""); }
+
+/* --- streamed and asynchronous sends */
+
+static int32_t stream(int32_t flags) {
+    int32_t session = spear_cchat_create();
+    spear_cchat_set_text(session, "model", "small");
+    spear_cchat_say(session, "user", "good day");
+    return spear_cchat_send(session, flags);
+}
+
+static void print_events(int32_t epfd, int32_t response) {
+    spear_event ready;
+    for (;;) {
+        char *event = NULL;
+        int32_t length = spear_cchat_event(response, &event);
+        if (length == -SPEAR_EAGAIN) {
+            spear_wait(epfd, &ready, 1, -1);
+            continue;
+        }
+        if (length <= 0) return;
+        printf("%s\n", event);
+        free(event);
+    }
+}
+
+/* Prints every event of a streamed chat, one a line. */
+ENTRY(stream_small) {
+    int32_t epfd = spear_epoll_create(), response = stream(SPEAR_CCHAT_STREAM | SPEAR_CCHAT_ENABLE_METRICS);
+    char *metrics = NULL;
+    if (response < 0) return 1;
+    spear_epoll_ctl(epfd, SPEAR_EPOLL_CTL_ADD, response, SPEAR_EPOLLIN);
+    print_events(epfd, response);
+    if (spear_cchat_metrics(response, &metrics) >= 0) printf("%s\n", metrics);
+    return 0;
+}
+
+/* The same within 300 ms. */
+ENTRY(stream_300_ms) {
+    int32_t epfd = spear_epoll_create(), session = spear_cchat_create(), response;
+    spear_cchat_set_int(session, "timeout_ms", 300);
+    spear_cchat_say(session, "user", "good day");
+    response = spear_cchat_send(session, SPEAR_CCHAT_STREAM);
+    spear_epoll_ctl(epfd, SPEAR_EPOLL_CTL_ADD, response, SPEAR_EPOLLIN);
+    print_events(epfd, response);
+    return 0;
+}
+
+/* Reads three events, closes, and stays for a while. */
+ENTRY(stream_and_close) {
+    int32_t epfd = spear_epoll_create(), response = stream(SPEAR_CCHAT_STREAM);
+    spear_event ready;
+    spear_epoll_ctl(epfd, SPEAR_EPOLL_CTL_ADD, response, SPEAR_EPOLLIN);
+    for (int read = 0; read < 3;) {
+        char *event = NULL;
+        if (spear_cchat_event(response, &event) > 0) read++;
+        else spear_wait(epfd, &ready, 1, -1);
+        free(event);
+    }
+    spear_cchat_close(response);
+    spear_log_text(SPEAR_LOG_INFO, "closed");
+    spear_sleep_ms(2000);
+    return 0;
+}
+
+/* Sends and does not read. */
+ENTRY(stream_unread) {
+    if (stream(SPEAR_CCHAT_STREAM) < 0) return 1;
+    spear_log_text(SPEAR_LOG_INFO, "sent");
+    spear_sleep_ms(3600000);
+    return 0;
+}
+
+/* Sends and ends. */
+ENTRY(stream_and_leave) {
+    int32_t response = stream(SPEAR_CCHAT_STREAM);
+    spear_sleep_ms(300);
+    return response < 0;
+}
+
+/* Five at once, in one loop; prints how many bodies came. */
+ENTRY(async_five) {
+    int32_t epfd = spear_epoll_create(), bodies = 0;
+    for (int n = 0; n < 5; n++) {
+        spear_epoll_ctl(epfd, SPEAR_EPOLL_CTL_ADD, stream(SPEAR_CCHAT_ASYNC), SPEAR_EPOLLIN);
+    }
+    while (bodies < 5) {
+        spear_event ready[5];
+        int32_t count = spear_wait(epfd, ready, 5, 10000);
+        if (count <= 0) return 1;
+        for (int n = 0; n < count; n++) {
+            char *body = NULL;
+            if (spear_cchat_body(ready[n].fd, &body) > 0 && !spear_is_error(body)) bodies++;
+            free(body);
+            spear_cchat_close(ready[n].fd);
+            spear_epoll_ctl(epfd, SPEAR_EPOLL_CTL_DEL, ready[n].fd, 0);
+        }
+    }
+    printf("%d", (int)bodies);
+    return 0;
+}
+
+ENTRY(capabilities) {
+    char *text = spear_capabilities_text();
+    printf("%s", text == NULL ? "?" : text);
+    free(text);
+    return 0;
+}

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import combinations
+from typing import Final
 
 from spear.ir import Degradation, RequestEnvelope
 
 from ._steps import STEPS, Step
+
+_ONLY_BY_NAME: Final = frozenset({"partial"})
+"""Never meant by allowing all: a caller that does not look would take a hole for an answer."""
 
 
 def narrowed(request: RequestEnvelope, host: Collection[str]) -> RequestEnvelope:
@@ -15,7 +19,7 @@ def narrowed(request: RequestEnvelope, host: Collection[str]) -> RequestEnvelope
     wish = request.degradation
     if wish.mode != "allow":
         return request
-    steps = tuple(name for name in host if not wish.steps or name in wish.steps)
+    steps = tuple(name for name in host if name in wish.steps or (not wish.steps and name not in _ONLY_BY_NAME))
     changed = Degradation(mode="allow", steps=steps) if steps else Degradation()
     return request.model_copy(update={"degradation": changed})
 

@@ -10,14 +10,18 @@ from hypothesis import strategies as st
 from spear.backends import Finished, Host, find_kind
 from spear.backends.stub import words
 from spear.ir import (
+    AudioPart,
     ChatMessage,
     ChatResult,
     ContentDelta,
     EmbeddingsRequest,
+    ImagePart,
+    InlineMedia,
     Operation,
     RequestEnvelope,
     RoutingError,
     Started,
+    TextPart,
     ToolCallDelta,
     UsageEvent,
     parse_json,
@@ -103,6 +107,15 @@ async def test_the_last_user_text_counts() -> None:
     )
     plain, _ = await answer(ask(messages=messages))
     assert plain.payload.text == "stub chat completion: second"
+
+
+async def test_pictures_and_recordings_are_counted_not_looked_at() -> None:
+    media = InlineMedia(mime="image/png", data="AAAA")
+    parts = (TextPart(text="what"), ImagePart(media=media), ImagePart(media=media), AudioPart(media=media))
+    plain, _ = await answer(ask(messages=(ChatMessage(role="user", content_parts=parts),)))
+    assert plain.payload.text == "stub chat completion: what (with 2 images and 1 recording, unseen)"
+    plain, _ = await answer(ask(messages=(ChatMessage(role="user", content_parts=parts[:1]),)))
+    assert plain.payload.text == "stub chat completion: what"
 
 
 async def test_the_name_of_the_model() -> None:

@@ -20,6 +20,8 @@ int main(void) {
     sink = spear_epoll_create() + spear_epoll_ctl(0, 0, 0, 0) + spear_epoll_wait(0, &event, &n, 0);
     sink = spear_epoll_close(0) + spear_fd_ctl(0, 0, b, &n);
     /* extension 1.1 */
+    sink = spear_abi_version() + spear_capabilities(b, &n) + spear_last_error(b, &n);
+    sink = spear_cchat_write_parts(0, b, n, b, n);
     sink = spear_emb_create() + spear_emb_ctl(0, 0, b, &n) + spear_emb_write(0, b, n) + spear_emb_send(0, 0);
     sink = spear_emb_recv(0, b, &n) + spear_emb_close(0);
     sink = spear_img_create() + spear_img_ctl(0, 0, b, &n) + spear_img_write(0, b, n) + spear_img_send(0, 0);

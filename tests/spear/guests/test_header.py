@@ -37,6 +37,11 @@ FAMILY_SIGNATURES = {
     "i32 i32 i32 -> i32": "write recv",
     "i32 i32 i32 i32 -> i32": "ctl",
 }
+HOST_SIGNATURES = {
+    "() -> i32": "spear_abi_version",
+    "i32 i32 -> i32": "spear_capabilities spear_last_error",
+    "i32 i32 i32 i32 i32 -> i32": "cchat_write_parts",
+}
 MEDIA_SIGNATURES = {
     "i32 -> i32": "close",
     "i32 i32 -> i32": "create open",
@@ -49,6 +54,7 @@ NUMBERS = {
     "OK ECONNRESET ENOTCONN ETIMEDOUT": (0, 104, 107, 110),
     "LOG_TRACE LOG_DEBUG LOG_INFO LOG_WARN LOG_ERROR": (0, 1, 2, 3, 4),
     "CCHAT_SET_PARAM CCHAT_GET_METRICS CCHAT_ENABLE_METRICS CCHAT_AUTO_TOOL_CALL": (1, 2, 1, 2),
+    "CCHAT_STREAM CCHAT_ASYNC ABI_1_1 MAX_PARTS EVENTS_QUEUED": (4, 8, 65_537, 64, 1024),
     "RTASR_SET_PARAM RTASR_CONNECT RTASR_GET_STATUS RTASR_SEND_EVENT RTASR_FLUSH RTASR_CLEAR": (1, 2, 3, 4, 5, 6),
     "RTASR_SET_AUTOFLUSH RTASR_GET_AUTOFLUSH MIC_SET_PARAM MIC_GET_STATUS": (7, 8, 1, 2),
     "STREAM_INBOUND STREAM_OUTBOUND STREAM_BIDIRECTIONAL": (1, 2, 3),
@@ -89,6 +95,7 @@ def test_the_imports_are_those_of_the_abi():
             expected |= {f"{family}_{name}": signature for name in names.split()}
     for signature, names in MEDIA_SIGNATURES.items():
         expected |= {f"media_{name}": signature for name in names.split()}
+    expected |= {name: signature for signature, names in HOST_SIGNATURES.items() for name in names.split()}
     assert seen == expected
 
 

@@ -123,11 +123,12 @@ def test_epoll_loop_of_every_compiler(compilers, tmp_path):
 
 def test_paths_and_names():
     assert spear.guests.names() == [
-        *("chat", "chat_tool", "embed", "epoll_loop", "four_at_once", "hello", "image", "local_filter", "speech")
+        *("capabilities", "chat", "chat_stream", "chat_tool", "embed", "epoll_loop", "four_at_once", "hello", "image"),
+        *("local_filter", "speech"),
     ]
     assert spear.guests.path("spear.h").parent == spear.guests.include_dir()
     for wrong in ("nothing", "../secrets", "__init__.py", ""):
-        with pytest.raises(FileNotFoundError, match="there are: chat, chat_tool"):
+        with pytest.raises(FileNotFoundError, match="there are: capabilities, chat, chat_stream"):
             spear.guests.path(wrong)
 
 

@@ -100,13 +100,19 @@ def test_what_would_help_nobody_is_not_done():
 
 
 def test_every_step_of_the_configuration_but_the_adapters_own_is_here():
-    assert {step.name for steps in STEPS.values() for step in steps} == set(ALL_STEPS) - {"parameters_dropped"}
+    assert {step.name for steps in STEPS.values() for step in steps} == set(ALL_STEPS) - {
+        "parameters_dropped",
+        "partial",
+    }
 
 
 def test_adapters_are_told_what_the_host_allows():
     asked = request_of(chat())
     assert narrowed(asked, ("merge_system",)).degradation == Degradation(mode="allow", steps=("merge_system",))
     assert narrowed(asked, ()).degradation == Degradation()
+    assert narrowed(asked, ("partial", "strip_ssml")).degradation.steps == ("strip_ssml",)
+    named = request_of(chat(), degradation=Degradation(mode="allow", steps=("partial", "strip_ssml")))
+    assert narrowed(named, ("partial",)).degradation.steps == ("partial",)
     rejecting = request_of(chat(), degradation=Degradation())
     assert narrowed(rejecting, ()) is rejecting
 
