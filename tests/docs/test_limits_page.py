@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from spear import egress
+from spear import _operations, egress
 from spear.config import Config
 from spear.config._mcp import MAX_MCP_SERVERS
 from spear.config._model import FilterConfig, McpBudgets, Timeouts
@@ -17,6 +17,7 @@ from spear.ir import _json
 from spear.mcp import _client, _messages, _results, _stderr, _tools
 from spear.media import _fetch as _media_fetch
 from spear.media import _files as _media_files
+from spear.normalize import _limits as _request_limits
 from spear.router.limits import _allowance
 from spear.router.record import _log, _reader
 from tests.docs._pages import DOCS, rows, section
@@ -47,7 +48,20 @@ def defaults() -> Mapping[str, Any]:
     found: dict[str, Any] = {f"{name}.{key}": value for name, model in sections.items() for key, value in model}
     guest = Limits()
     found |= {name: getattr(guest, name) for name in guest.__dataclass_fields__}
-    for module in (_limits, egress, _json, _allowance, _port, _wasm, _log, _reader, _media_files, _media_fetch):
+    for module in (
+        _limits,
+        _request_limits,
+        _operations,
+        egress,
+        _json,
+        _allowance,
+        _port,
+        _wasm,
+        _log,
+        _reader,
+        _media_files,
+        _media_fetch,
+    ):
         found |= {name: value for name, value in vars(module).items() if name.isupper()}
     found |= {name: value for module in MCP for name, value in vars(module).items() if name.isupper()}
     return found | {"MAX_MCP_SERVERS": MAX_MCP_SERVERS, "MAX_OFFERED": _mcp.MAX_OFFERED}
