@@ -29,4 +29,4 @@ class GuestMedia:
             return None
 
     def may_fetch(self, url: str) -> bool:
-        return False
+        return self._store.fetches(url)

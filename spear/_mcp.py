@@ -12,6 +12,9 @@ from ._tree import CannotStart
 from .config import Config
 from .egress import check_base_url
 from .ir import BackendError, ConfigError, ErrorCode, Failure, Problem, invalid_request, make_error
+from .telemetry import get_logger
+
+_log = get_logger("spear.mcp")
 
 if TYPE_CHECKING:
     from .mcp import McpPort
@@ -34,6 +37,7 @@ class McpNode:
     async def prepare(self, config: Config) -> None:
         """Start what `config` needs, before it holds. Raises `ConfigError`, `CannotStart`."""
         check_addresses(config)
+        _warn_of_unknown_servers(config)
         if self._ref is not None or not config.mcp.servers:
             return
         from .mcp._registry import McpRegistry, servers_spec
@@ -96,6 +100,20 @@ def _as_errors() -> Iterator[None]:
         yield
     except McpFailed as failed:
         raise BackendError(make_error(ErrorCode.BACKEND_ERROR, f"MCP: {failed}"), Failure.SERVER) from None
+
+
+def _warn_of_unknown_servers(config: Config) -> None:
+    """A task may name servers that this host does not have, but often that is a slip."""
+    there = {each.server_id for each in config.mcp.servers}
+    for task in config.tasks:
+        if not any(key.startswith("mcp.") for key in task.config):
+            continue
+        from .mcp import task_policy
+
+        policy = task_policy(task.config)
+        unknown = sorted({*policy.default_servers, *policy.allowed_servers} - there)
+        if policy.enabled and unknown:
+            _log.warning("mcp_unknown_servers", task=task.id, servers=unknown)
 
 
 async def open_mcp(supervisor: Supervisor, config: Config) -> McpNode:

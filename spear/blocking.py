@@ -100,6 +100,18 @@ class BlockingRuntime:
         """The bytes of a reference, from the media store. Raises `CallerError` where it is not there any more."""
         return self._call(lambda: bytes_of(media, self._runtime.media))
 
+    def mcp_servers(self) -> list[dict[str, Any]]:
+        """As `Runtime.mcp_servers`."""
+        return self._look(self._runtime.mcp_servers)
+
+    def mcp_tools(self, server: str) -> list[dict[str, Any]]:
+        """As `Runtime.mcp_tools`; waits for the server."""
+        return self._call(lambda: self._runtime.mcp_tools(server))
+
+    def call_mcp_tool(self, server: str, tool: str, arguments: Mapping[str, JsonValue] | None = None) -> dict[str, Any]:
+        """As `Runtime.call_mcp_tool`; waits for the answer."""
+        return self._call(lambda: self._runtime.call_mcp_tool(server, tool, arguments))
+
     def reload(self, config: Config | Path | str | Mapping[str, Any] | None = None) -> ReloadReport:
         """As `Runtime.reload`; waits for its end."""
         return self._call(lambda: self._runtime.reload(config))

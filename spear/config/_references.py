@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ._model import Route, RouteMatch
+from ._model import Origin, Route, RouteMatch
 from ._positions import Path
 from ._report import Report, did_you_mean, show_key
 from ._sections import Table
@@ -52,15 +52,25 @@ def _mcp(report: Report, sections: Mapping[str, Any], credentials: Collection[st
     servers = sections["mcp"].servers if sections["mcp"] is not None else ()
     seen: dict[str, str] = {}
     for each in servers:
-        place = f"{each.origin.file}:{each.origin.line}" if each.origin.line else each.origin.file
-        if seen.setdefault(each.server_id, place) != place:
-            report.add(("spear", "mcp"), f"two servers have the server_id of {show_key(each.server_id)}; see {place}")
+        if not each.allowed_tools:
+            report.warn(
+                ("spear", "mcp"), f"{show_key(each.server_id)} has no allowed_tools: none of its tools can be used"
+            )
+        if each.server_id in seen:
+            places = " and ".join(filter(None, (seen[each.server_id], _place(each.origin))))
+            message = f"two servers have the server_id {show_key(each.server_id)}" + (f": {places}" if places else "")
+            report.add(("spear", "mcp"), message)
+        seen[each.server_id] = _place(each.origin)
         name = each.http.auth_ref if each.http is not None else None
         if name is not None and name not in credentials:
             hint = did_you_mean(name, credentials, otherwise="there are:") or "; there is none"
             report.add(
                 ("spear", "mcp"), f"auth_ref of {show_key(each.server_id)} is not among [[spear.credentials]]{hint}"
             )
+
+
+def _place(origin: Origin) -> str:
+    return f"{origin.file}:{origin.line}" if origin.line else origin.file
 
 
 def _models(report: Report, top: Table, sections: Mapping[str, Any]) -> None:

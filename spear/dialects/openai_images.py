@@ -15,7 +15,7 @@ from ._broken import unusable
 from ._openai_message import Wire
 from ._picture import NotAPicture, read_picture
 
-MAX_IMAGES: Final = 16
+MAX_PICTURES: Final = 16
 """Of one answer."""
 _OURS: Final = frozenset({"model", "prompt", "image", "mask"})
 _TYPED: Final = ("n", "size", "quality", "style", "seed")
@@ -49,8 +49,8 @@ def images_from_body(value: JsonValue) -> tuple[list[ReceivedImage], Wire, Usage
     """The images in their order, the other keys of the answer, and what was used. Raises `BackendError`."""
     if not isinstance(value, dict) or not isinstance(data := value.get("data"), list) or not data:
         raise wrong_image("the answer has no images")
-    if len(data) > MAX_IMAGES:
-        raise wrong_image(f"more than {MAX_IMAGES} images")
+    if len(data) > MAX_PICTURES:
+        raise wrong_image(f"more than {MAX_PICTURES} images")
     images = [_image(item, place) for place, item in enumerate(data)]
     extra: Wire = {key: item for key, item in value.items() if key not in {"data", "usage"}}
     prompts = [item.get("revised_prompt") if isinstance(item, dict) else None for item in data]

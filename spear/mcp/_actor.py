@@ -105,8 +105,10 @@ class ServerActor(Actor[ListTools | CallTool]):
             from ._stdio import open_stdio
 
             return open_stdio(config.server_id, config.stdio, self._redact, self._notice, self._state)
-        from ._http import open_http
-
+        try:
+            from ._http import open_http
+        except ModuleNotFoundError as missing:  # of a wheel that was built without any backend over HTTP
+            raise ConnectionLost(f"{missing.name} is not installed, which servers behind HTTP need") from None
         assert config.http is not None  # the configuration's check saw to it
         return open_http(config.http, self._key, self._notice)
 

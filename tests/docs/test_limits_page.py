@@ -8,9 +8,11 @@ from typing import Any, Final
 import pytest
 
 from spear import _operations, egress
+from spear.backends.openai import _operation as _openai
 from spear.config import Config
 from spear.config._mcp import MAX_MCP_SERVERS
-from spear.config._model import FilterConfig, McpBudgets, Timeouts
+from spear.config._model import FilterConfig, McpBudgets, S3Config, Timeouts
+from spear.dialects import _picture, openai_audio, openai_embeddings, openai_images
 from spear.filters import _port, _wasm
 from spear.hostcall import Limits, _limits, _mcp
 from spear.ir import _json
@@ -39,6 +41,7 @@ def defaults() -> Mapping[str, Any]:
         "guests": config.guests,
         "budgets": McpBudgets(),
         "media": config.media,
+        "media.s3": S3Config(bucket="any"),
         "router": config.router,
         "mirrors": config.mirrors,
         "filters": filters,
@@ -48,10 +51,12 @@ def defaults() -> Mapping[str, Any]:
     found: dict[str, Any] = {f"{name}.{key}": value for name, model in sections.items() for key, value in model}
     guest = Limits()
     found |= {name: getattr(guest, name) for name in guest.__dataclass_fields__}
+    dialect = (_openai, _picture, openai_audio, openai_embeddings, openai_images)
     for module in (
-        _limits,
+        *dialect,
         _request_limits,
         _operations,
+        _limits,
         egress,
         _json,
         _allowance,

@@ -314,6 +314,30 @@ async def test_families_that_the_configuration_switches_off():
         assert found == {"emb": 1000, "img": -38, "asr": -38, "tts": -38}
 
 
+async def test_urls_of_allowed_origins():
+    config = {"spear": {"media": {"allow_origins": ["https://files.example"]}, "backends": [
+        {"name": "fake", "kind": "fake", "hosting": "local"}
+    ]}}  # fmt: skip
+    fake = FakeBackend(Reply(result=ImageResult(images=())))
+    async with (
+        spear.open_runtime(config, kinds=fake_kinds({"fake": fake}, kind="fake")) as runtime,
+        open_probe(operations=guest_operations(runtime, TASK, "exec-1")) as probe,
+    ):
+        fd = await new_request(probe, "img")
+        for url, expected in {
+            "https://files.example.org/a.png": -13,
+            "http://files.example/a.png": -13,
+            "https://files.example:8443/a.png": -13,
+            "https://u@files.example/a.png": -13,
+            "https://files.example/a.png": 0,
+        }.items():
+            ref = {"kind": "http_url", "url": url, "mime": "image/png"}
+            assert await set_param(probe, "img", fd, "image", ref) == expected, url
+        response = await probe.call("img_send", fd, 0)
+        assert (await ask_json(probe, "img_recv", response))["images"] == []
+        assert fake.requests[0].payload.image.url == "https://files.example/a.png"
+
+
 @pytest.mark.parametrize(
     ("given", "mode", "steps"),
     [

@@ -27,7 +27,7 @@ _LEFT_OUT: Final[dict[str, Any]] = {
     "skipped": {"__all__": {"detail": True, **_ORIGIN}},
     "routes": {"__all__": {"filter": True, "mirror": True, **_ORIGIN}},
     "tasks": {"__all__": {"config": True, **_ORIGIN}},
-    "decisions": True, "filters": True, "mirrors": True, "redis": True, "guests": True, "log": True,
+    "decisions": True, "filters": True, "mirrors": True, "redis": True, "guests": True, "mcp": True, "log": True,
     "discovery": True, "discovered": True, "warnings": True,
     **_ORIGIN,
 }  # fmt: skip

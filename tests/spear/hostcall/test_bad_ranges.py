@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from spear.hostcall import Limits
 from spear.hostcall._memory import BadRange, GuestMemory
 from spear.hostcall._table import SPEAR, TABLE
+from tests.spear.hostcall.operations import STREAM, Operations, new_request
 from tests.spear.hostcall.probe import PAGE, RELAXED, Probe, open_probe
 
 END = 2 * PAGE
@@ -22,6 +23,21 @@ async def fds_of(probe: Probe) -> dict[str, int]:
     response = await probe.call("cchat_send", session, 0)
     epoll = await probe.call("spear_epoll_create")
     return {"session": session, "response": response, "epoll": epoll}
+
+
+FAMILIES = ("emb", "img", "asr", "tts")
+
+
+async def family_fds(probe: Probe) -> dict[str, int]:
+    fds = {}
+    for family in FAMILIES:
+        fds[f"{family}_request"] = await new_request(probe, family)
+        fds[f"{family}_response"] = await probe.call(f"{family}_send", fds[f"{family}_request"], 1)
+    fds["writing"] = await probe.call("media_create", *probe.put(64, "a/b"))
+    assert await probe.call("media_write", fds["writing"], 64, 10) == 10
+    fds["reading"] = await probe.call("media_open", *probe.put(64, "smsfile://there"))
+    assert fds["reading"] > 0
+    return fds
 
 
 # Calls with good arguments, and which of them are pointers to at least two bytes: (name, arguments, pointer places).
@@ -38,18 +54,30 @@ ROWS = [
     ("spear_fd_ctl", ("session", 4, 64, 8), (2, 3)),
     ("spear_fd_ctl", ("session", 5, 64, 8), (2, 3)),
     ("spear_epoll_wait", ("epoll", 64, 8, 0), (2,)),
+    *((f"{family}_write", (f"{family}_request", 64, 4), (1,)) for family in FAMILIES),
+    *((f"{family}_recv", (f"{family}_response", 64, 8), (1, 2)) for family in FAMILIES),
+    *((f"{family}_ctl", (f"{family}_request", 1, 64, 8), (2, 3)) for family in FAMILIES),
+    *((f"{family}_ctl", (f"{family}_request", 3, 64, 8), (2, 3)) for family in FAMILIES),
+    *((f"{family}_ctl", (f"{family}_response", 2, 64, 8), (2, 3)) for family in FAMILIES),
+    ("media_create", (64, 4), (0,)),
+    ("media_open", (64, 4), (0,)),
+    ("media_write", ("writing", 64, 4), (1,)),
+    ("media_commit", ("writing", 64, 8), (1, 2)),
+    ("media_read", ("reading", 64, 8), (1, 2)),
 ]
 
 
 @pytest.mark.parametrize(("name", "arguments", "pointers"), ROWS)
 async def test_each_pointer_of_each_call(name: str, arguments: tuple, pointers: tuple[int, ...]):
-    async with open_probe() as probe:
-        fds = await fds_of(probe)
+    port = Operations()
+    port.media.put("there", b"12", "a/b")
+    async with open_probe(operations=port) as probe:
+        fds = await fds_of(probe) | await family_fds(probe)
         good = [fds.get(one, one) for one in arguments]
         for place in pointers:
             for bad in BAD_POINTERS:
                 probe.put(64, b"{}" + b" " * 30)
-                reads_input = name in {"cchat_ctl", "spear_fd_ctl"} and good[1] == 1
+                reads_input = name.endswith("_ctl") and good[1] == 1
                 probe.put_u32(8, 32 if reads_input else 4000)
                 broken = list(good)
                 broken[place] = bad
@@ -91,7 +119,32 @@ async def test_memory_that_grows_is_seen():
 
 INTS = st.one_of(
     st.sampled_from(
-        [-1, 0, 1, 2, 3, 4, 5, 8, 64, 1000, 1001, 1002, 1003, END - 8, END - 1, END, END + 1, 2**31 - 1, -(2**31)]
+        [
+            -1,
+            0,
+            1,
+            2,
+            3,
+            4,
+            5,
+            8,
+            64,
+            1000,
+            1001,
+            1002,
+            1003,
+            1004,
+            1005,
+            1006,
+            1007,
+            1008,
+            END - 8,
+            END - 1,
+            END,
+            END + 1,
+            2**31 - 1,
+            -(2**31),
+        ]
     ),
     st.integers(-(2**31), 2**31 - 1),
     st.integers(0, END),
@@ -118,8 +171,12 @@ async def test_any_call_with_any_arguments_gives_a_result(calls: list[tuple[str,
     """Whatever a guest passes: a documented number comes back, and the guest lives on."""
     known = {-5, -9, -11, -12, -13, -14, -22, -28, -38}
     spear = {call.name for call in TABLE if call.module == SPEAR}
-    async with open_probe() as probe:
+    async with open_probe(operations=Operations()) as probe:
         await fds_of(probe)
+        for family in ("emb", "img", "asr", "tts"):  # 1003 and on
+            await new_request(probe, family)
+        await probe.call("asr_send", 1005, STREAM)
+        await probe.call("media_create", *probe.put(64, "a/b"))
         with trio.fail_after(20):
             for name, arguments in calls:
                 result = await probe.call(name, *arguments)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from spear.config._model import DegradationStep
 from spear.hostcall import Limits
 from spear.hostcall._errno import EINVAL, Refused
-from spear.hostcall._family_params import ASR, EMB, IMG, TTS
+from spear.hostcall._family_params import ASR, EMB, IMG, STEPS, TTS
 from spear.ir import InlineMedia, StoredMedia, UrlMedia
 from tests.spear.hostcall.operations import MemoryMedia, Operations, ask_json, new_request, raw_param, set_param
 from tests.spear.hostcall.probe import RELAXED, open_probe
@@ -78,6 +80,10 @@ async def test_what_is_no_parameter(text):
     async with open_probe(operations=Operations()) as probe:
         fd = await new_request(probe, "tts")
         assert await raw_param(probe, "tts", fd, text) == -22
+
+
+def test_every_step_of_the_host_can_be_named():
+    assert set(get_args(DegradationStep)) <= STEPS
 
 
 REFS = [
