@@ -11,6 +11,7 @@ import trio
 
 from actors import Spec, StartFailed, Supervisor, SupervisorClosed
 
+from ._extras import need
 from .config import MediaConfig
 from .ir import ConfigError, Problem
 from .media import MediaKeeper, MediaStore
@@ -19,6 +20,8 @@ from .media import MediaKeeper, MediaStore
 @asynccontextmanager
 async def open_media(config: MediaConfig) -> AsyncIterator[MediaStore]:
     """With a folder of its own it is opened now; raises `SpearError` where that cannot be used."""
+    if config.s3 is not None:
+        need("boto3", "s3")
     try:
         store = MediaStore(config)
     except ValueError as error:

@@ -66,6 +66,7 @@ from ._model import RetryConfig as RetryConfig
 from ._model import Route as Route
 from ._model import RouteMatch as RouteMatch
 from ._model import RouterLimits as RouterLimits
+from ._model import S3Config as S3Config
 from ._model import Seconds as Seconds
 from ._model import Section as Section
 from ._model import SkippedInstance as SkippedInstance

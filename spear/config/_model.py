@@ -380,6 +380,23 @@ class GuestLimits(Section):
     """Of the hostcalls beyond chat, those that guests may use; the others say that they are switched off."""
 
 
+class S3Config(Section):
+    """A bucket behind the local files of the media store."""
+
+    bucket: Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z0-9._-]+$")]
+    endpoint_url: Secret | None = None
+    """None = Amazon's."""
+    region: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    prefix: Annotated[str, Field(max_length=256)] = "spear/"
+    access_key: Secret | None = None
+    secret_key: Secret | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        return tuple(each for each in (self.endpoint_url, self.access_key, self.secret_key) if each)
+
+
 class MediaConfig(Section):
     """The media store: where objects are kept, how long, how much, and what may be fetched into it."""
 
@@ -402,6 +419,7 @@ class MediaConfig(Section):
     """Let `allow_origins` have some with plain HTTP."""
     fetch_timeout_s: Seconds = 60.0
     fetch_idle_s: Seconds = 10.0
+    s3: S3Config | None = None
 
 
 class TaskConfig(Section):
@@ -594,6 +612,7 @@ class Config(Section):
         addresses = (backend.base_url for backend in self.backends)
         urls = (each.url for each in self.filters)
         shared = () if self.redis is None else self.redis.secrets
+        stored = () if self.media.s3 is None else self.media.s3.secrets
         tools = (secret for each in self.mcp.servers for secret in each.secrets)
         ollama = () if self.discovery.ollama.base_url is None else (self.discovery.ollama.base_url,)
-        return tuple(secret for secret in (*keys, *addresses, *urls, *ollama, *shared, *tools) if secret)
+        return tuple(secret for secret in (*keys, *addresses, *urls, *ollama, *shared, *stored, *tools) if secret)

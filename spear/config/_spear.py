@@ -95,7 +95,7 @@ def read(document: Document, environ: Mapping[str, str]) -> Config:
         "decisions": _decisions(report, top, document),
         "mcp": mcp,
         "guests": _limits(report, GuestLimits, top, "guests", zero=("timeout_s",)),
-        "media": read_media(report, top, document.folder),
+        "media": read_media(report, top, document.folder, environ),
         "log": _limits(report, LogConfig, top, "log"),
         "discovery": read_discovery(report, top),
         "credentials": [

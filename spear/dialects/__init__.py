@@ -13,7 +13,6 @@
     ollama             the door of Ollama's own dialect (_ollama_request, _ollama_answer)
     anthropic          the door of Anthropic's (_anthropic_request, _anthropic_answer, _anthropic_stream)
     _chat_parts        what a message says, for dialects that do not take OpenAI's words
-    _vectors           vectors as backends write them, checked
     _ndjson            bytes to lines of JSON
     _sse               bytes to the payloads of server-sent events
     _broken            the error of an answer that cannot be used

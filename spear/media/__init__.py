@@ -2,8 +2,11 @@
 
 _keeper   the actor that looks after it
 _store    references of every kind, asynchronously: files behind threads
+_copies   the second tier: a bucket (_s3)
 _fetch    what lies elsewhere, over HTTP; _policy says from where (pure)
-_files    the store as files, with _writing and _reading: handles that never wait for anything but the page cache
+_files    the store as files, with _writing and _reading: handles that never wait for anything but the page
+          cache; _writeback: a hint to it
+_hashing  checksums beside what is done with the bytes
 _claims   folders that belong to a living process
 _account  quotas (pure)
 _record   what is written beside the bytes of an object (pure)

@@ -31,6 +31,8 @@ from ._reading import Reading
 from ._record import MAX_RECORD_BYTES, MOST_GRANTS, DamagedRecord, Record, parse_record
 from ._writing import DATA, RECORD, Writing, share, sync, write_record
 
+COPIED: Final = "copied"
+"""Stands beside an object that is in the second tier."""
 OPEN_OBJECTS: Final = 256
 """Open for reading at a time: each keeps a descriptor."""
 _log = get_logger("spear.media")
@@ -55,10 +57,16 @@ class FileStore:
         self.expire_s = expire_s
         self.lasting = lasting
         self.now = now
-        self.unsynced: deque[str] = deque()
-        """Objects that were committed without `durable`, where that means something. At most as many as objects."""
+        self.unsynced: deque[str] = deque(maxlen=quotas.objects)
+        """Objects that were committed without `durable`, where that means something. Of more than there may be objects,
+        the oldest are left to the system, which syncs by itself."""
+        self.copies = False
+        """Whether objects are copied to a second tier: then these two say what waits for it. Of more than there may be
+        objects, the oldest wait for the next start, and for the bucket's own expiry."""
+        self.uncopied: deque[str] = deque(maxlen=quotas.objects)
+        self.removed: deque[str] = deque(maxlen=quotas.objects)
         self.on_commit: Callable[[], None] | None = None
-        """Called, in the thread of the commit, when there is one more of these."""
+        """Called, in the thread of the commit, when there is one more of any of these."""
         self._objects, self._blobs, self._writing = (root / name for name in ("objects", "blobs", "writing"))
         for folder in (root, self._objects, self._blobs, self._writing):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -163,6 +171,9 @@ class FileStore:
         shutil.rmtree(gone, ignore_errors=True)
         if record is not None:
             self.drop_blob(record.sha256)
+        if self.copies:
+            self.removed.append(object_id)
+            self._tell()
 
     def delete_task(self, task_id: str) -> int:
         """All committed objects of a task; how many."""
@@ -186,6 +197,13 @@ class FileStore:
             for entry in list(os.scandir(self._blobs)):
                 self.drop_blob(entry.name)
         return len(expired)
+
+    def copy_to_second_tier(self) -> None:
+        """From now on, and what is there without having been copied."""
+        self.copies = True
+        for object_id in self.all_ids():
+            if not (self._objects / object_id / COPIED).exists():
+                self.uncopied.append(object_id)
 
     def all_ids(self) -> list[str]:
         with self._lock:
@@ -211,28 +229,56 @@ class FileStore:
         with self._lock:
             return any(each.expires <= now for each in self._index.values())
 
-    def seal(self, folder: Path, record: Record, *, durable: bool) -> None:
+    def recreate(self, record: Record) -> Writing:
+        """To write an object that was elsewhere, under its own name. Raises `CallerError` (media_too_large)."""
+        self._within(lambda: self.account.take_object(record.owner))
+        folder = self._own.path / f"back-{new_id()}"
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            self.account.give_back(record.owner, 0)
+            raise of_disk(error) from None
+        return Writing(self, record.id, record.mime, record.owner, folder)
+
+    def seal(self, folder: Path, record: Record, *, durable: bool, copied: bool = False) -> None:
         """Make an object of what stands in `folder`."""
         durable = durable and self.lasting
+        if copied:
+            (folder / COPIED).touch()
         share(folder / DATA, self._blobs / record.sha256, record.size, sure=durable)
         write_record(folder, record, durable=durable)
         if durable:
             sync(folder / DATA)
             sync(folder)
         with self._lock:
-            self._index[record.id] = record  # before it is there, so that nobody counts it as found
+            first = self._index.setdefault(record.id, record) is record  # so that nobody counts it as found
         try:
             os.rename(folder, self._objects / record.id)
         except BaseException:
-            with self._lock:
-                self._index.pop(record.id, None)
+            if first:
+                with self._lock:
+                    self._index.pop(record.id, None)
             raise
         if durable:
             sync(self._objects)
-        elif self.lasting:
+            return
+        if self.lasting:
             self.unsynced.append(record.id)
-            if self.on_commit is not None:
-                self.on_commit()
+        if self.copies:
+            self.uncopied.append(record.id)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.on_commit is not None:
+            self.on_commit()
+
+    def copy_later(self, object_id: str) -> None:
+        self.uncopied.append(object_id)
+        self._tell()
+
+    def mark_copied(self, object_id: str) -> None:
+        with suppress(FileNotFoundError):
+            (self._objects / object_id / COPIED).touch()
 
     def make_durable(self, object_id: str) -> None:
         """What `durable` would have done. Raises OSError; nothing happens where the object is gone."""
@@ -256,6 +302,9 @@ class FileStore:
     def path_of(self, object_id: str) -> Path:
         """Where its bytes are."""
         return self._objects / object_id / DATA
+
+    def has(self, object_id: str) -> bool:
+        return object_id in self._index or self._look(object_id) is not None
 
     def ref(self, object_id: str) -> StoredMedia | None:
         record = self._index.get(object_id)

@@ -41,6 +41,8 @@ class MediaKeeper(Actor[Never]):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep, name=f"sweeper of {ctx.path}")
                 nursery.start_soon(self._sync, name=f"syncer of {ctx.path}")
+                if self._store.copies is not None:
+                    nursery.start_soon(self._store.copies.keep_up, lambda: self._woken, name=f"copier of {ctx.path}")
                 try:
                     yield
                 finally:
@@ -49,17 +51,31 @@ class MediaKeeper(Actor[Never]):
             files.on_commit = None  # what is committed from here on is not waited for
             with trio.move_on_after(_STOP_S, shield=True):
                 await self._sync_all()
+                if self._store.copies is not None:
+                    await self._store.copies.catch_up()
 
     def observe(self) -> Mapping[str, object]:
         if not self._store.used:
             return {"used": False}
-        total = self._store.files.account.total
+        files, copies = self._store.files, self._store.copies
+        total = files.account.total
+        second: dict[str, object] = {}
+        if copies is not None:
+            second = {
+                "copied": copies.copied,
+                "to_copy": len(files.uncopied),
+                "to_remove": len(files.removed),
+                "brought": copies.brought,
+                "bucket_failures": copies.failed,
+                "bucket_problem": copies.problem,
+            }
         return {
+            **second,
             "used": True,
             "objects": total.objects,
             "bytes": total.bytes,
             "expired": self._expired,
-            "waiting": len(self._store.files.unsynced),
+            "waiting": len(files.unsynced),
             "synced": self._synced,
             "failed": self._failed,
         }
@@ -71,6 +87,7 @@ class MediaKeeper(Actor[Never]):
 
     def _wake(self) -> None:
         self._woken.set()
+        self._woken = trio.Event()
 
     async def _sweep(self) -> None:
         every = min(_EVERY_S, max(1.0, self._store.config.expire_s / 10))
@@ -80,18 +97,16 @@ class MediaKeeper(Actor[Never]):
 
     async def _sync(self) -> None:
         while True:
-            await self._woken.wait()
-            self._woken = trio.Event()
             await self._sync_all()
+            await self._woken.wait()
 
     async def _sync_all(self) -> None:
         files = self._store.files
         while files.unsynced:
-            object_id = files.unsynced[0]
+            object_id = files.unsynced.popleft()
             try:
                 await self._store.in_thread(partial(files.make_durable, object_id))
                 self._synced += 1
             except OSError as error:
                 self._failed += 1
                 _log.error("media_not_synced", object=object_id, error=error.strerror)
-            files.unsynced.popleft()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import TYPE_CHECKING
 
 from ._errors import damaged, disk_errors
+from ._hashing import Hashing
 from ._record import Record
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Reading:
         self.position = 0
         self._store = store
         self._descriptor = descriptor
-        self._hash = hashlib.sha256()
+        self._hash = Hashing()
         self._peeked = b""
 
     def peek(self, max_bytes: int) -> bytes:
@@ -40,7 +40,7 @@ class Reading:
 
     def advance(self) -> None:
         """Go on behind what was peeked at."""
-        self._hash.update(self._peeked)
+        self._hash.add(self._peeked)
         self.position += len(self._peeked)
         self._peeked = b""
 
@@ -51,6 +51,7 @@ class Reading:
 
     def close(self) -> None:
         if self._descriptor >= 0:
+            self._hash.finish()
             os.close(self._descriptor)
             self._descriptor = -1
             self._store.closed_reading()
@@ -66,5 +67,5 @@ class Reading:
 
     def _agrees(self, last: bytes) -> bool:
         found = self._hash.copy()
-        found.update(last)
+        found.add(last)
         return found.hexdigest() == self.record.sha256

@@ -22,15 +22,18 @@ from ._errors import not_allowed, of_disk, too_large
 from ._names import check_mime, id_of
 from ._policy import place_of, policy_of
 from ._port import MediaBytes, MediaReading, MediaWriting
-from ._writing import PIECE_BYTES, Writing
+from ._writing import Writing
 
 if TYPE_CHECKING:
+    from ._copies import Copies
     from ._fetch import Fetcher
     from ._files import FileStore
     from ._reading import Reading
 
 ResultT = TypeVar("ResultT")
 
+STEP_BYTES: Final = 4 * 1024 * 1024
+"""In a thread at a time; a cancellation waits for that."""
 THREADS: Final = 4
 """At work for the store at a time; more wait."""
 
@@ -54,6 +57,8 @@ class MediaStore:
         self._limiter = trio.CapacityLimiter(THREADS)
         self.opened: Callable[[], Awaitable[None]] | None = None
         """Awaited before each asynchronous use: starts whoever looks after the store."""
+        self.copies: Copies | None = None
+        """The second tier, where there is one."""
 
     @property
     def used(self) -> bool:
@@ -118,6 +123,11 @@ class MediaStore:
         """`files`, opened in a thread where they are not."""
         if self._files is None:
             await self.in_thread(self._open)
+        if self.config.s3 is not None and self.copies is None:
+            from ._copies import Copies
+
+            self.copies = Copies(self.config.s3, self.files)
+            await self.in_thread(self.files.copy_to_second_tier)
         return self.files
 
     # --- MediaAccess --------------------------------------------------------------------------------------------
@@ -140,7 +150,7 @@ class MediaStore:
         async with self.read(ref, task_id=task_id) as reading:
             _check_size(reading.size, limit)
             parts = []
-            while part := await reading.read(4 * PIECE_BYTES):
+            while part := await reading.read(STEP_BYTES):
                 parts.append(part)
             return MediaBytes(b"".join(parts), reading.mime)
 
@@ -186,6 +196,9 @@ class MediaStore:
     async def _opened(self, files: FileStore, uri: str, task_id: str | None) -> Reading:
         # Opened here, not in a thread: there it could be lost to a cancellation.
         await trio.lowlevel.checkpoint()
+        object_id = id_of(uri)
+        if self.copies is not None and object_id is not None and not files.has(object_id):
+            await self.copies.bring(object_id, task_id)
         return files.open(uri, task_id)
 
     # --- for the host -------------------------------------------------------------------------------------------
@@ -220,11 +233,15 @@ class _Writing:
 
     async def write(self, data: bytes) -> None:
         whole = memoryview(data)
-        for start in range(0, len(data), PIECE_BYTES):
-            await self._store.in_thread(partial(self._writing.append, whole[start : start + PIECE_BYTES]))
+        for start in range(0, len(data), STEP_BYTES):
+            await self._store.in_thread(partial(self._writing.append, whole[start : start + STEP_BYTES]))
 
     async def commit(self) -> StoredMedia:
-        return await self._store.in_thread(partial(self._writing.commit, durable=True))
+        first = self._writing.committed is None
+        ref = await self._store.in_thread(partial(self._writing.commit, durable=True))
+        if first and self._store.copies is not None:
+            await self._store.copies.copy_now(self._writing.id)
+        return ref
 
 
 class _Reading:
@@ -235,7 +252,7 @@ class _Reading:
         self.mime = reading.mime
 
     async def read(self, max_bytes: int) -> bytes:
-        return await self._store.in_thread(partial(self._reading.read, min(max_bytes, 4 * PIECE_BYTES)))
+        return await self._store.in_thread(partial(self._reading.read, min(max_bytes, STEP_BYTES)))
 
 
 class _InMemory:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from spear.ir import StoredMedia, invalid_request
 
-from ._errors import disk_errors, too_large
+from ._errors import disk_errors, of_disk, too_large
+from ._hashing import Hashing
 from ._record import Record
+from ._writeback import EVERY_BYTES, begin_writeback
 
 if TYPE_CHECKING:
     from ._files import FileStore
@@ -34,8 +36,9 @@ class Writing:
         self.committed: Record | None = None
         self._store = store
         self._folder = folder
-        self._hash = hashlib.sha256()
+        self._hash = Hashing()
         self._open = True
+        self._begun = 0
 
     def append(self, data: bytes | memoryview) -> None:
         """All of it or nothing. Raises `CallerError`: media_too_large beyond the limits of an object, of its task or of
@@ -46,12 +49,16 @@ class Writing:
         if self.size + len(data) > limit:
             raise too_large(f"an object has at most {limit} bytes (media.max_object_bytes)")
         self._store.take_bytes(self.owner, len(data))
+        before = self._hash.copy()
         try:
+            self._hash.add(data)
             self._write(data)
         except BaseException:
+            self._hash.finish()
+            self._hash = before
             self._store.account.give_back(self.owner, len(data), 0)
             raise
-        self._hash.update(data)
+        self._hash.finish()
         self.size += len(data)
 
     def _write(self, data: bytes | memoryview) -> None:
@@ -60,11 +67,17 @@ class Writing:
             fd = os.open(self._folder / DATA, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
                 _write_all(fd, data)
+                self._begin_writeback(fd, self.size + len(data))
             except OSError:
                 os.ftruncate(fd, self.size)
                 raise
             finally:
                 os.close(fd)
+
+    def _begin_writeback(self, fd: int, size: int) -> None:
+        if self._store.lasting and size - self._begun >= EVERY_BYTES:
+            begin_writeback(fd, self._begun, size - self._begun)
+            self._begun = size
 
     def commit(self, *, durable: bool = False, expires: float | None = None) -> StoredMedia:
         """Seal it; repeatable, with the same answer. From here on it survives the end of the process, however that
@@ -90,6 +103,19 @@ class Writing:
             self._store.seal(self._folder, record, durable=durable)
         self.committed = record
         return record.ref
+
+    def commit_as(self, record: Record) -> bool:
+        """Seal it as an object that was elsewhere; False where these are not its bytes."""
+        if self.size != record.size or self._hash.hexdigest() != record.sha256:
+            return False
+        try:
+            self._store.seal(self._folder, record, durable=True, copied=True)
+            self.committed = record
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise of_disk(error) from None
+            # Somebody else was first, with the same bytes.
+        return True
 
     def discard(self) -> None:
         """Delete it unless it is committed. Repeatable."""

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import pytest
 
-from spear import egress
+from spear import _operations, egress
 from spear.backends.openai import _operation as _openai
 from spear.config import Config
 from spear.config._mcp import MAX_MCP_SERVERS
-from spear.config._model import FilterConfig, McpBudgets, Timeouts
+from spear.config._model import FilterConfig, McpBudgets, S3Config, Timeouts
 from spear.dialects import _picture, openai_audio, openai_embeddings, openai_images
 from spear.filters import _port, _wasm
 from spear.hostcall import Limits, _limits, _mcp
@@ -19,6 +19,7 @@ from spear.ir import _json
 from spear.mcp import _client, _messages, _results, _stderr, _tools
 from spear.media import _fetch as _media_fetch
 from spear.media import _files as _media_files
+from spear.normalize import _limits as _request_limits
 from spear.router.limits import _allowance
 from spear.router.record import _log, _reader
 from tests.docs._pages import DOCS, rows, section
@@ -40,6 +41,7 @@ def defaults() -> Mapping[str, Any]:
         "guests": config.guests,
         "budgets": McpBudgets(),
         "media": config.media,
+        "media.s3": S3Config(bucket="any"),
         "router": config.router,
         "mirrors": config.mirrors,
         "filters": filters,
@@ -52,6 +54,8 @@ def defaults() -> Mapping[str, Any]:
     dialect = (_openai, _picture, openai_audio, openai_embeddings, openai_images)
     for module in (
         *dialect,
+        _request_limits,
+        _operations,
         _limits,
         egress,
         _json,
