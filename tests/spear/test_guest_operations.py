@@ -19,6 +19,7 @@ from spear.config import TaskConfig
 from spear.ir import (
     EmbeddingsResult,
     ErrorCode,
+    Failure,
     ImageResult,
     InlineMedia,
     Operation,
@@ -111,6 +112,25 @@ async def test_vectors_that_are_none_are_a_backend_error(result):
     async with guest_of(FakeBackend(Reply(result=result))) as (probe, _):
         error = (await answer(probe, "emb"))["error"]
         assert (error["code"], error["operation"]) == ("backend_error", "embeddings")
+
+
+async def test_a_partial_answer_says_what_failed():
+    fake = FakeBackend(*[backend_failure("no, never", code=ErrorCode.INVALID_REQUEST, failure=Failure.REQUEST)] * 9)
+    config = {"spear": {"backends": [
+        {"name": "fake", "kind": "fake", "hosting": "local", "limits": {"max_batch": 1}}
+    ]}}  # fmt: skip
+    fake.steps = (Reply(result=EmbeddingsResult(vectors=((0.5,),))), *fake.steps)
+    async with (
+        spear.open_runtime(config, kinds=fake_kinds({"fake": fake}, kind="fake")) as runtime,
+        open_probe(operations=guest_operations(runtime, TASK, "exec-1")) as probe,
+    ):
+        fd = await new_request(probe, "emb", "good")
+        await probe.call("emb_write", fd, *probe.put(1024, "bad"))
+        assert await set_param(probe, "emb", fd, "degradation", ["partial"]) == 0
+        body = await ask_json(probe, "emb_recv", await probe.call("emb_send", fd, 0))
+        assert (body["vectors"], body["dimensions"], body["_spear"]["degraded"]) == ([[0.5], []], 1, ["partial"])
+        [error] = body["errors"]
+        assert (error["index"], error["code"]) == (1, "invalid_request")
 
 
 async def test_huge_numbers_are_numbers():

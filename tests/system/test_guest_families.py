@@ -23,6 +23,7 @@ EMBEDDED = config(
     {"name": "vectors", "kind": "hashed_ngrams", "hosting": "local"},
     {"name": "card", "kind": "prompt_card", "hosting": "local"},
     {"name": "voice", "kind": "espeak", "hosting": "local"},
+    {"name": "ears", "kind": "pocketsphinx", "hosting": "local"},
 )
 TASK = TaskConfig(id="agent")
 
@@ -55,6 +56,10 @@ async def test_the_samples_on_embedded_backends():
     image = await run(EMBEDDED, "image")
     assert image.stdout.startswith("image/png of ")
     assert image.stdout.endswith(", a real PNG\n")
+    speech = await run(EMBEDDED, "speech")
+    said, heard = speech.stdout.splitlines()
+    assert said == "said:  one two three four five"
+    assert "three four five" in heard  # it is no good recognizer: "well two …"
 
 
 async def test_four_operations_at_once_in_one_loop():
