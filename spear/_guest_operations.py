@@ -10,6 +10,7 @@ import trio
 
 from ._guest_chat import allowed_for
 from ._guest_media import GuestMedia
+from .dialects.wav import wav_header
 from .ir import (
     BackendInfo,
     CanonicalError,
@@ -35,7 +36,6 @@ from .normalize import (
     family_events,
     family_metrics,
     request_from_family,
-    wav_header,
 )
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class GuestOperations:
             return stored
         async with self._store.write(MIME_OF_FORMAT[sound], task_id=self._task.id) as writing:
             if sound == "pcm16":
-                await writing.write(wav_header(size, rate))
+                await writing.write(wav_header(rate, size))
             for piece in snapshot.audio:
                 await writing.write(piece)
             if sound == "pcm16" and size % 2:

@@ -33,9 +33,9 @@ from spear.ir import (
     SpeechToTextRequest,
     SpeechToTextResult,
 )
+from tests.spear.dialects.test_wav import wav
 
 from .local_kit import CALL, Shelf, inline, local, request, wrong_options
-from .test_wav import wav
 
 speaks = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed: apt-get install it")
 SILENCE = wav(bytes(16_000 * 2))
