@@ -30,7 +30,7 @@ from .ir import (
     UrlMedia,
     invalid_request,
 )
-from .media import MediaAccess
+from .media import MediaAccess, MediaStore
 from .normalize import media_type, reference, request_from_params, unpacked, with_requirements
 
 Media = bytes | Path | str | MediaRef
@@ -124,7 +124,7 @@ def embed_request(inputs: str | Sequence[str], model: str, params: Mapping[str, 
     return _request(Operation.EMBEDDINGS, model, params, input=texts)
 
 
-async def image_request(prompt: str, model: str, params: Mapping[str, object], media: MediaAccess) -> RequestEnvelope:
+async def image_request(prompt: str, model: str, params: Mapping[str, object], media: MediaStore) -> RequestEnvelope:
     given = dict(params)
     for field in ("image", "mask"):
         if given.get(field) is not None:
@@ -133,7 +133,7 @@ async def image_request(prompt: str, model: str, params: Mapping[str, object], m
 
 
 async def transcribe_request(
-    audio: Media, model: str, params: Mapping[str, object], media: MediaAccess
+    audio: Media, model: str, params: Mapping[str, object], media: MediaStore
 ) -> RequestEnvelope:
     return _request(Operation.SPEECH_TO_TEXT, model, params, audio=await media_of(audio, "audio", "audio", media))
 
@@ -142,7 +142,7 @@ def speak_request(text: str, model: str, params: Mapping[str, object]) -> Reques
     return _request(Operation.TEXT_TO_SPEECH, model, params, input=text)
 
 
-async def with_references(message: object, media: MediaAccess) -> object:
+async def with_references(message: object, media: MediaStore) -> object:
     """`message` with references in place of bytes and paths in the parts `{"type": "image", "media": …}` and
     `{"type": "audio", "media": …}` of its content; itself where there are none."""
     content = message.get("content") if isinstance(message, Mapping) else None
@@ -152,7 +152,7 @@ async def with_references(message: object, media: MediaAccess) -> object:
     return {**message, "content": parts}
 
 
-async def with_pictures(request: RequestEnvelope, pictures: Sequence[Path], media: MediaAccess) -> RequestEnvelope:
+async def with_pictures(request: RequestEnvelope, pictures: Sequence[Path], media: MediaStore) -> RequestEnvelope:
     """The chat `request` with `pictures` behind the text of its last message."""
     chat = request.payload
     assert isinstance(chat, ChatRequest)
@@ -164,7 +164,7 @@ async def with_pictures(request: RequestEnvelope, pictures: Sequence[Path], medi
     return with_requirements(request.model_copy(update={"payload": chat}))
 
 
-async def _part(part: object, field: str, media: MediaAccess) -> object:
+async def _part(part: object, field: str, media: MediaStore) -> object:
     if not isinstance(part, Mapping) or isinstance(part.get("media"), Mapping | None):
         return part
     family = part.get("type")
@@ -174,7 +174,7 @@ async def _part(part: object, field: str, media: MediaAccess) -> object:
     return {**part, "media": ref.model_dump(mode="json", exclude_none=True)}
 
 
-async def media_of(given: object, field: str, family: Literal["image", "audio"], media: MediaAccess) -> MediaRef:
+async def media_of(given: object, field: str, family: Literal["image", "audio"], media: MediaStore) -> MediaRef:
     """A reference to it; larger bytes are stored. Raises `CallerError` where it is none of its family, or too large,
     and OSError where the file cannot be read."""
     if isinstance(given, InlineMedia | StoredMedia | UrlMedia):
@@ -187,7 +187,8 @@ async def media_of(given: object, field: str, family: Literal["image", "audio"],
         given = bytes(given)
     if not isinstance(given, bytes):
         raise invalid_request(field, f"must be bytes, a path or a reference, not {type(given).__name__}")
-    return await reference(given, media_type(given, field, family, name=name), media, task_id=None)
+    mime = media_type(given, field, family, name=name)
+    return await reference(given, mime, media, task_id=None, inline_bytes=media.config.max_inline_bytes)
 
 
 async def bytes_of(ref: MediaRef, media: MediaAccess) -> bytes:

@@ -219,7 +219,8 @@ class Runtime:
         body: JsonValue = {"model": model, "messages": said, **parameters}
         request = request_from_openai(body, meta=Meta(source="python"))
         if parts:
-            request = await with_stored_media(request, self.media)
+            inline_bytes = self.media.config.max_inline_bytes
+            request = await with_stored_media(request, self.media, inline_bytes=inline_bytes)
         return ChatReply(await self._answered(request))
 
     async def embed(self, inputs: str | Sequence[str], model: str = "", **params: object) -> EmbedReply:

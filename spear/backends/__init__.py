@@ -10,6 +10,10 @@
     stub         kind `stub`
     _http        what the kinds that call over HTTP share
     openai       kinds `openai`, `azure_openai` and `openai_chat_completion`, alias `openai_chat`
+    ollama       kind `ollama_chat`, alias `ollama`
+    anthropic    kind `anthropic`
+    json_http    kind `json_http`
+    _lacking     parameters that a dialect has no word for
     _local       what the kinds that compute on this machine share
     hashed_ngrams  kind `hashed_ngrams`
     prompt_card  kind `prompt_card`

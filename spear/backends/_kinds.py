@@ -49,6 +49,7 @@ _BUILTIN: Final = {
     "pocketsphinx": _Builtin("pocketsphinx", "local", ("numpy", "pocketsphinx")),
     "ollama_chat": _Builtin("ollama"),
     "anthropic": _Builtin("anthropic"),
+    "json_http": _Builtin("json_http"),
 }
 _ALIASES: Final = {"openai_chat": "openai_chat_completion", "ollama": "ollama_chat"}
 _PLANNED: Final = frozenset({"openai_realtime_ws"})

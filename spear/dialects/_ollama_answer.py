@@ -14,6 +14,7 @@ from spear.ir import (
     ChatMessage,
     ChatResult,
     ContentDelta,
+    EmbeddingsRequest,
     EmbeddingsResult,
     ErrorCode,
     Failure,
@@ -35,7 +36,7 @@ from ._openai_assembly import MAX_CHARACTERS, MAX_TOOL_CALLS, broken
 from ._openai_message import Wire
 from ._openai_stream import told_error
 from ._provider_text import one_line
-from ._vectors import embeddings_of
+from .openai_embeddings import embeddings_of
 
 _content, _reasoning = trusted(ContentDelta), trusted(ReasoningDelta)
 _DURATIONS: Final = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
@@ -67,13 +68,16 @@ def result_from_ollama(value: JsonValue, *, request_id: str) -> tuple[ChatResult
     return ChatResult(choices=(choice,), extra={**head, **extra}), _usage(value)
 
 
-def embeddings_from_ollama(value: JsonValue, count: int) -> tuple[EmbeddingsResult, Usage]:
-    """Raises `BackendError` for anything but `count` sound vectors."""
+def embeddings_from_ollama(value: JsonValue, request: EmbeddingsRequest) -> tuple[EmbeddingsResult, Usage]:
+    """In the form that was asked for. Raises `BackendError` for anything but one sound vector for each input."""
     body = value if isinstance(value, dict) else {}
     extra: Wire = {"model": body["model"]} if isinstance(body.get("model"), str) else {}
-    result = embeddings_of(body.get("embeddings"), count, extra)
+    result = embeddings_of(body.get("embeddings"), request, extra)
     tokens = _count(body.get("prompt_eval_count"))
-    return result, Usage(input_tokens=tokens, estimated=tokens is None, extra=_durations(body))
+    if tokens is None:
+        characters = sum(map(len, request.input))
+        return result, Usage(input_tokens=-(-characters // 4), estimated=True, extra=_durations(body))
+    return result, Usage(input_tokens=tokens, extra=_durations(body))
 
 
 def _message(wire: Wire, request_id: str) -> ChatMessage:

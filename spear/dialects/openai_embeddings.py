@@ -61,6 +61,15 @@ def embeddings_from_body(value: JsonValue, request: EmbeddingsRequest) -> tuple[
     return _result(vectors=rows, dimensions=size, extra=extra), _usage_of(value, request)
 
 
+def embeddings_of(vectors: JsonValue, request: EmbeddingsRequest, extra: Wire) -> EmbeddingsResult:
+    """The same checks and forms for vectors that come as a plain list, in the order of the inputs."""
+    if not isinstance(vectors, list):
+        raise _wrong("the answer has no list of vectors")
+    data: list[JsonValue] = [{"embedding": vector} for vector in vectors]
+    result, _ = embeddings_from_body({**extra, "data": data}, request)
+    return result
+
+
 def _in_order(data: list[JsonValue], expected: int) -> list[JsonValue]:
     if len(data) != expected:
         raise _wrong(f"{len(data)} vectors for {expected} inputs")
@@ -85,7 +94,10 @@ def _row(vector: JsonValue, place: int) -> tuple[float, ...]:
     kinds = set(map(type, vector))
     if not kinds <= _NUMBERS:
         raise _wrong(f"vector {place} has something in it that is no number")
-    row: tuple[float, ...] = tuple(vector) if kinds == {float} else tuple(map(float, vector))  # type: ignore[arg-type]
+    try:
+        row: tuple[float, ...] = tuple(vector) if kinds == {float} else tuple(map(float, vector))  # type: ignore[arg-type]
+    except OverflowError:
+        raise _wrong(f"vector {place} has a number that is not finite") from None
     _check_finite(row, place)
     return row
 

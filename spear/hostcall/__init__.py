@@ -19,6 +19,7 @@ Map, from the outside in:
     _event_queue   events of a stream                                  _last_error   the latest failure of a guest
     _family        emb_ img_ asr_ tts_: their table, a request          _family_params what may be set
     _family_calls  the calls of all four; _family_send sending them     _media         media_*
+    _large_body    bodies with many numbers as JSON
     _media_ref     references to media as guests write them             _media_port    MediaPort
     _operation_port  OperationPort: what the runtime gives for them
     _tool_loop     automatic tool calls; _tool_plan its pure part      _guest_tool   calling a tool in the guest

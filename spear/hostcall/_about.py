@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from spear.hostcall import _json
-from spear.hostcall._event_queue import MAX_BYTES
-from spear.hostcall._limits import MIB, Limits
+from spear.hostcall._limits import MAX_EVENT_BYTES, MIB, Limits
 from spear.hostcall._outbuf import put_out
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def _limits(limits: Limits, host: Mapping[str, int]) -> dict[str, int]:
         "max_asr_bytes": limits.asr_bytes,
         "max_body_bytes": limits.body_bytes,
         "max_emb_inputs": limits.emb_inputs,
-        "max_event_queue_bytes": MAX_BYTES,
+        "max_event_queue_bytes": MAX_EVENT_BYTES,
         "max_fds": limits.open_fds,
         "max_inflight": limits.in_flight,
         "max_media_bytes": min(limits.media_bytes, host.get("max_media_bytes", limits.media_bytes)),

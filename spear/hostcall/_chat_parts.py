@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from spear.hostcall import _json
 from spear.hostcall._chat import writable
 from spear.hostcall._errno import EINVAL, ENOMEM, Refused
+from spear.hostcall._limits import MAX_PARTS
 from spear.hostcall._media_ref import admit_media_ref, done, parse_media_ref
 from spear.hostcall._session import SessionTooLarge
 from spear.ir import InlineMedia, MediaRef, StoredMedia
@@ -15,7 +16,6 @@ from spear.ir import InlineMedia, MediaRef, StoredMedia
 if TYPE_CHECKING:
     from spear.hostcall._guest import Guest
 
-MAX_PARTS: Final = 64
 _VALUES_PER_PART: Final = 10  # more than any part of the right shape has
 _DETAILS: Final = ("auto", "low", "high")
 _ID: Final = "x" * 64  # as long as any that a store gives

@@ -14,10 +14,8 @@ import trio
 
 from spear.hostcall import _json
 from spear.hostcall._holdings import Holdings
-from spear.hostcall._limits import MIB
+from spear.hostcall._limits import MAX_EVENT_BYTES, MAX_EVENTS
 
-MAX_EVENTS: Final = 1024
-MAX_BYTES: Final = 4 * MIB
 EVENT_BYTES: Final = 128
 """What an event costs the host besides its text."""
 
@@ -43,7 +41,7 @@ class EventQueue:
         holdings: Holdings,
         changed: Callable[[], None],
         max_events: int = MAX_EVENTS,
-        max_bytes: int = MAX_BYTES,
+        max_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
         self._holdings = holdings
         self._changed = changed
@@ -69,14 +67,14 @@ class EventQueue:
 
         A single event larger than the queue goes into an empty one. Raises `Refused` (-12) where it does not fit into
         what the guest may have the host hold though the queue is empty, and ValueError for what JSON cannot say.
-        Cancelled while waiting, nothing was queued. After `close` it queues nothing.
+        Cancelled while waiting, nothing was queued. After the terminal event and after `close` it queues nothing.
         """
         event["seq"] = self.seq + 1
         data = _json.dump(event)
         size = len(data) + EVENT_BYTES
         while self._events and not self._fits(size):
             await self._room.park()
-        if not self.closed:
+        if not self.closed and not self.ended:
             self._holdings.take(size)
             self._append(data, last)
 

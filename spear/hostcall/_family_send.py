@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from spear.hostcall import _json
 from spear.hostcall._errno import EINVAL, ENOMEM, Refused
 from spear.hostcall._family import Family, FamilyRequest
+from spear.hostcall._large_body import BodyTooLarge, encode_body
 from spear.hostcall._operation_port import FamilyReply, FamilySnapshot
 from spear.hostcall._response import Response
 from spear.hostcall._usage import Usage
@@ -60,7 +60,7 @@ async def send(guest: Guest, request: FamilyRequest, flags: int) -> int:
 
 async def _ask(guest: Guest, response: FamilyResponse, snapshot: FamilySnapshot) -> None:
     reply = await guest.operations.invoke(snapshot)
-    body = _settled(guest, response, reply)
+    body = await _settled(guest, response, reply)
     if body is not None:
         response.fill(body, dict(reply.metrics) if response.metered else {})
 
@@ -73,12 +73,12 @@ async def _stream(guest: Guest, response: FamilyResponse, snapshot: FamilySnapsh
                 if event.body["type"] == "started":
                     response.backend = event.body["backend"]
                 await response.events.put(event.body)
-            elif _settled(guest, response, event.reply) is not None:
+            elif await _settled(guest, response, event.reply) is not None:
                 last = {"type": "completed", "response": event.reply.body}
                 await response.finish(last, dict(event.reply.metrics) if response.metered else {})
 
 
-def _settled(guest: Guest, response: FamilyResponse, reply: FamilyReply) -> bytes | None:
+async def _settled(guest: Guest, response: FamilyResponse, reply: FamilyReply) -> bytes | None:
     """Count what was used; the body of a success. An error, also of a body that cannot be given out, ends the
     response."""
     tokens_in, tokens_out = reply.tokens
@@ -89,12 +89,11 @@ def _settled(guest: Guest, response: FamilyResponse, reply: FamilyReply) -> byte
     body = b""
     if error is None:
         try:
-            body = _json.dump(reply.body)
+            body = await encode_body(reply.body, guest.limits.body_bytes)
+        except BodyTooLarge:
+            error = make_error(ErrorCode.BACKEND_ERROR, "response too large")
         except ValueError:
             error = make_error(ErrorCode.BACKEND_ERROR, "the response is not representable as JSON")
-        else:
-            if len(body) > guest.limits.body_bytes:
-                error = make_error(ErrorCode.BACKEND_ERROR, "response too large")
     if error is not None:
         response.fail(error)
         return None

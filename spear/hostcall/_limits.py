@@ -12,6 +12,10 @@ LOG_MESSAGE_BYTES: Final = 16_384
 LOG_RING_RECORDS: Final = 2048
 CLOSED_FDS_KEPT: Final = 65_536
 WATCHES: Final = 16_384
+MAX_EVENTS: Final = 1024
+"""Of one stream, that wait to be read; beyond, its backend is not read on."""
+MAX_EVENT_BYTES: Final = 4 * MIB
+MAX_PARTS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,10 @@ def family_body(response: ResponseEnvelope, request: RequestEnvelope) -> Body:
     }
     match payload:
         case EmbeddingsResult():
-            return {"_spear": told, **_embeddings(payload, request)}
+            body = {"_spear": told, **_embeddings(payload, request)}
+            if "errors" in payload.extra:  # only where the guest allowed the step `partial`
+                body["errors"] = payload.extra["errors"]
+            return body
         case ImageResult():
             return {"_spear": told, "images": [media_out(image) for image in payload.images]}
         case SpeechToTextResult():
@@ -114,8 +117,9 @@ def _embeddings(result: EmbeddingsResult, request: RequestEnvelope) -> Body:
     wants_base64 = isinstance(payload, EmbeddingsRequest) and payload.encoding_format == "base64"
     vectors, encoded = result.vectors, result.base64
     dimensions = result.dimensions
-    if dimensions is None:
-        dimensions = len(vectors[0]) if vectors else len(_decoded(encoded[0])) // 4 if encoded else 0
+    if dimensions is None:  # some may be empty: those that failed
+        lengths = [len(_decoded(each)) // 4 for each in encoded or ()] if vectors is None else map(len, vectors)
+        dimensions = max(lengths, default=0)
     if wants_base64:
         if encoded is None:
             encoded = tuple(_encoded(vector) for vector in vectors or ())

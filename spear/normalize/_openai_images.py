@@ -38,7 +38,7 @@ from ._openai_ways import (
     text_of,
 )
 from ._operation_request import checked_payload
-from ._stored import reference
+from ._stored import INLINE_BYTES, reference
 
 _TEXTS = ("size", "quality", "style")
 
@@ -59,7 +59,9 @@ def request_from_openai_image(body: JsonValue, **who: Unpack[Who]) -> RequestEnv
     return envelope(checked_payload(ImageRequest, {**fields, "extra": rest}), **who)
 
 
-async def request_from_openai_image_edit(form: Form, media: MediaAccess, **who: Unpack[Who]) -> RequestEnvelope:
+async def request_from_openai_image_edit(
+    form: Form, media: MediaAccess, *, inline_bytes: int = INLINE_BYTES, **who: Unpack[Who]
+) -> RequestEnvelope:
     """Of `/edits`. Raises `CallerError`; larger pictures are stored for the task that asks."""
     rest = form_fields(form, ("image", "mask"))
     prompt = one(rest, "prompt")
@@ -77,7 +79,7 @@ async def request_from_openai_image_edit(form: Form, media: MediaAccess, **who: 
     # Everything that can be wrong has been looked at before anything is stored.
     checked_payload(ImageRequest, {**fields, **{name: _NOTHING for name, _ in files}})
     for (name, file), mime in zip(files, types, strict=True):
-        fields[name] = await reference(file.data, mime, media, task_id=who.get("task_id"))
+        fields[name] = await reference(file.data, mime, media, task_id=who.get("task_id"), inline_bytes=inline_bytes)
     return envelope(checked_payload(ImageRequest, {**fields, "extra": left_over(rest)}), **who)
 
 

@@ -46,7 +46,7 @@ from ._openai_ways import (
     one,
 )
 from ._operation_request import checked_payload
-from ._stored import reference
+from ._stored import INLINE_BYTES, reference
 from ._subtitles import as_srt, as_vtt
 
 ResponseForm = Literal["json", "text", "srt", "verbose_json", "vtt"]
@@ -67,7 +67,12 @@ class Transcription:
 
 
 async def request_from_openai_transcription(
-    form: Form, media: MediaAccess, *, translate: bool = False, **who: Unpack[Who]
+    form: Form,
+    media: MediaAccess,
+    *,
+    translate: bool = False,
+    inline_bytes: int = INLINE_BYTES,
+    **who: Unpack[Who],
 ) -> Transcription:
     """`translate`: of `/translations`. Raises `CallerError`; a larger recording is stored for the task that asks."""
     rest = form_fields(form, ("file",))
@@ -92,7 +97,8 @@ async def request_from_openai_transcription(
     if granularities:
         fields["timestamps"] = "word" if "word" in granularities else "segment"
     extra = left_over(rest) | ({TRANSLATE: True} if translate else {})
-    fields["audio"] = await reference(file.data, mime, media, task_id=who.get("task_id"))
+    task_id = who.get("task_id")
+    fields["audio"] = await reference(file.data, mime, media, task_id=task_id, inline_bytes=inline_bytes)
     payload = checked_payload(SpeechToTextRequest, {**fields, "extra": extra})
     return Transcription(envelope(payload, stream=stream, **who), cast("ResponseForm", wanted), granularities, stream)
 

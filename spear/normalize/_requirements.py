@@ -46,7 +46,11 @@ def requirements_of(payload: RequestPayload, *, stream: bool = False, tools: boo
             )
         case ImageRequest():
             image = payload.image is not None or payload.mask is not None
-            return _names([Feature.IMAGE_INPUT] * image + [Feature.MASK] * (payload.mask is not None))
+            needs = _names([Feature.IMAGE_INPUT] * image + [Feature.MASK] * (payload.mask is not None))
+            if payload.seed is None:
+                return needs
+            # Preferred only: a picture from a backend that knows no seed is still a picture.
+            return needs.model_copy(update={"preferred_features": (Feature.SEED.value,)})
         case SpeechToTextRequest():
             return _names(_speech_to_text(payload) + _streamed(stream))
         case TextToSpeechRequest():

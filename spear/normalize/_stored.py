@@ -20,24 +20,31 @@ from spear.ir import (
 from spear.media import MediaAccess
 
 INLINE_BYTES: Final = 64 * 1024
-"""The most that a request carries in place."""
+"""The most that a request carries in place, where the host says nothing else (`media.max_inline_bytes`)."""
 
 
-async def reference(data: bytes, mime: str, media: MediaAccess, *, task_id: str | None) -> MediaRef:
+async def reference(
+    data: bytes, mime: str, media: MediaAccess, *, task_id: str | None, inline_bytes: int = INLINE_BYTES
+) -> MediaRef:
     """Raises `CallerError` where the store does not take it."""
-    if len(data) <= INLINE_BYTES:
+    if len(data) <= inline_bytes:
         return InlineMedia(mime=mime, data=base64.b64encode(data).decode("ascii"))
     return await media.save(data, mime, task_id=task_id)
 
 
-async def with_stored_media(request: RequestEnvelope, media: MediaAccess) -> RequestEnvelope:
+async def with_stored_media(
+    request: RequestEnvelope, media: MediaAccess, *, inline_bytes: int = INLINE_BYTES
+) -> RequestEnvelope:
     """The request with a stored object in place of all inline data that is too large; itself where there is none.
     Raises `CallerError` where the store does not take it."""
 
     async def stored(ref: MediaRef) -> MediaRef:
-        if not isinstance(ref, InlineMedia) or len(ref.data) * 3 // 4 <= INLINE_BYTES + 2:
+        if not isinstance(ref, InlineMedia) or len(ref.data) * 3 // 4 <= inline_bytes:
             return ref
-        return await reference(ref.decode(), ref.mime, media, task_id=request.task_id)
+        data = ref.decode()  # padding may have made it seem larger by two bytes
+        if len(data) <= inline_bytes:
+            return ref
+        return await media.save(data, ref.mime, task_id=request.task_id)
 
     payload = request.payload
     changed: object = payload

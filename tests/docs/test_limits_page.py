@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from spear import egress
+from spear import _operations, egress
 from spear.backends.openai import _operation as _openai
 from spear.config import Config
 from spear.config._mcp import MAX_MCP_SERVERS
@@ -19,6 +19,7 @@ from spear.ir import _json
 from spear.mcp import _client, _messages, _results, _stderr, _tools
 from spear.media import _fetch as _media_fetch
 from spear.media import _files as _media_files
+from spear.normalize import _limits as _request_limits
 from spear.router.limits import _allowance
 from spear.router.record import _log, _reader
 from tests.docs._pages import DOCS, rows, section
@@ -53,6 +54,8 @@ def defaults() -> Mapping[str, Any]:
     dialect = (_openai, _picture, openai_audio, openai_embeddings, openai_images)
     for module in (
         *dialect,
+        _request_limits,
+        _operations,
         _limits,
         egress,
         _json,

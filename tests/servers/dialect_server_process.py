@@ -2,6 +2,7 @@
 
     POST /api/chat, /api/embed; GET /api/ps, /api/tags      Ollama's dialect
     POST /v1/messages                                       Anthropic's dialect
+    POST /odd/...                                           one of nobody's, see _odd_dialect.py
     /_control/...                                           as in openai_server.py
 
 Of the models that exist, those whose name begins with "idle" are installed and not served.
@@ -28,12 +29,14 @@ from tests.servers._behaviour import Behaviour
 from tests.servers._connection import Reply
 from tests.servers._counts import Exchange
 from tests.servers._dialect import Dialect, read_json, steps
+from tests.servers._odd_dialect import ODD
 from tests.servers._ollama_dialect import OLLAMA, models
 from tests.servers._plan import Caller, Send, plain
 from tests.servers._reply import BadRequest, Question
 from tests.servers.openai_server import Server
 
 _POST: dict[str, Dialect] = {"/api/chat": OLLAMA, "/api/embed": OLLAMA, "/v1/messages": ANTHROPIC}
+_POST |= {f"/odd/{what}": ODD for what in ("chat", "embed", "draw", "say", "hear")}
 _LISTS: dict[str, Callable[[list[str]], dict[str, Any]]] = {
     "/api/tags": models,
     "/api/ps": lambda names: models([name for name in names if not name.startswith("idle")]),

@@ -192,3 +192,46 @@ async def test_parts_that_are_wrong(part, message):
         with pytest.raises(CallerError) as caught:
             await runtime.chat(messages=[{"role": "user", "content": [part]}])
     assert message in caught.value.error.message
+
+
+LARGE = PNG + bytes(70_000)
+
+
+async def test_large_bytes_go_through_the_store():
+    drawn: list[StoredMedia] = []
+
+    def draw(request):
+        drawn.append(request.payload.image)
+        return Reply(result=ImageResult(images=(request.payload.image,)))
+
+    fake = FakeBackend(draw, "seen")
+    async with open_test_runtime(fake) as runtime:
+        reply = await runtime.image("a", image=LARGE)
+        assert drawn[0].kind == "sms_file"
+        assert (drawn[0].mime, drawn[0].size) == ("image/png", len(LARGE))
+        assert await reply.load() == [LARGE]
+        url = "data:image/png;base64," + base64.b64encode(LARGE).decode()
+        await runtime.chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}])
+        (part,) = asked(fake).messages[0].content_parts
+        assert part.media.kind == "sms_file"
+        assert (await runtime.media.load(part.media, task_id=None)).data == LARGE
+    with pytest.raises(CallerError):
+        await reply.load()  # the store was the runtime's own
+
+
+async def test_the_host_says_how_much_stays_in_place():
+    fake = FakeBackend("a", "b")
+    config = {"spear": {"backends": [{"name": "fake", "kind": "fake", "hosting": "local"}]}}
+    for most, kind in ((len(WAV), "inline_base64"), (len(WAV) - 1, "sms_file")):
+        config["spear"]["media"] = {"max_inline_bytes": most}
+        async with spear.open_runtime(config, kinds=fake_kinds({"fake": fake}, kind="fake")) as runtime:
+            await runtime.transcribe(WAV)
+        assert asked(fake).audio.kind == kind
+
+
+def test_blocking_load():
+    fake = FakeBackend(lambda request: Reply(result=ImageResult(images=(request.payload.image,))))
+    config = {"spear": {"backends": [{"name": "fake", "kind": "fake", "hosting": "local"}]}}
+    with spear.blocking.open_runtime(config, kinds=fake_kinds({"fake": fake}, kind="fake")) as runtime:
+        (picture,) = runtime.image("a", image=LARGE).images
+        assert runtime.load(picture) == LARGE

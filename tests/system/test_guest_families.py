@@ -23,6 +23,7 @@ EMBEDDED = config(
     {"name": "vectors", "kind": "hashed_ngrams", "hosting": "local"},
     {"name": "card", "kind": "prompt_card", "hosting": "local"},
     {"name": "voice", "kind": "espeak", "hosting": "local"},
+    {"name": "ears", "kind": "pocketsphinx", "hosting": "local"},
 )
 TASK = TaskConfig(id="agent")
 
@@ -55,6 +56,10 @@ async def test_the_samples_on_embedded_backends():
     image = await run(EMBEDDED, "image")
     assert image.stdout.startswith("image/png of ")
     assert image.stdout.endswith(", a real PNG\n")
+    speech = await run(EMBEDDED, "speech")
+    said, heard = speech.stdout.splitlines()
+    assert said == "said:  one two three four five"
+    assert "three four five" in heard  # it is no good recognizer: "well two …"
 
 
 async def test_four_operations_at_once_in_one_loop():
@@ -119,18 +124,19 @@ async def test_the_end_of_a_guest_closes_all_its_sockets(fault_server):
         await fault_server.until(open=0)
 
 
-async def test_a_terminated_guest_leaves_nothing_behind(fault_server):
+@pytest.mark.parametrize(("name", "requests"), [("embed", 1), ("four_at_once", 4)])
+async def test_a_terminated_guest_leaves_nothing_behind(fault_server, name, requests):
     fault_server.script(never=True, operation="embeddings")
     async with nothing_left(), spear.open_runtime(everything(fault_server)) as runtime:
         handle, seen = Termination(), []
         async with trio.open_nursery() as nursery:
 
             async def guest():
-                seen.append(await runtime.run_guest(sample("four_at_once"), handle=handle))
+                seen.append(await runtime.run_guest(sample(name), handle=handle))
 
             nursery.start_soon(guest)
             await fault_server.until(open=1)
-            await until_true(lambda: fault_server.counts()["total"] == 4)
+            await until_true(lambda: fault_server.counts()["total"] == requests)
             handle.terminate("enough")
         assert seen[0].status == "terminated"
         await fault_server.until(open=0)

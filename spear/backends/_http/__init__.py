@@ -2,11 +2,12 @@
 
     _client     one instance's requests and answers: headers, its key, redaction, JSON and events as they come
     _lines      an answer as newline-delimited JSON
+    _vectors    an answer that is mostly vectors
     _exchange   one request and its answer, under the clocks of an attempt
     _failures   what a failure means, and how it is told (pure)
     _transport  an httpx transport over httpcore2's pool, for one origin
-    _multipart  a form with a file (pure)
     _network    its sockets on Trio
+    _multipart  a form with a file (pure)
 
 Each imports only those below it.
 """
@@ -25,3 +26,4 @@ from ._lines import lines_of as lines_of
 from ._multipart import FormFile as FormFile
 from ._multipart import multipart as multipart
 from ._transport import PoolTransport as PoolTransport
+from ._vectors import vectors_of as vectors_of

@@ -10,7 +10,7 @@ from typing import Final
 import trio
 from pydantic import JsonValue
 
-from spear.backends._http import HttpClient, Received, broken_answer, json_of, lines_of, redacted, truncated
+from spear.backends._http import HttpClient, Received, broken_answer, json_of, lines_of, redacted, truncated, vectors_of
 from spear.backends._lacking import lacking, without
 from spear.backends._protocol import Answer, Call, Finished, StreamItem
 from spear.backends._resolve import with_inline_media
@@ -104,12 +104,9 @@ class OllamaAdapter:
         model = self._model(request.model)
         body = ollama_embed_body(request, model=model, defaults=self._instance.options)
         async with self._client.post(self._embed_url, dump_json(body), call) as received:
-            value = await json_of(received, self._client.mask)
+            value = await vectors_of(received, self._client.mask, len(request.input))
         self._raise_told(value)
-        result, usage = embeddings_from_ollama(value, len(request.input))
-        if usage.input_tokens is None:
-            characters = sum(map(len, request.input))
-            usage = usage.model_copy(update={"input_tokens": -(-characters // 4)})
+        result, usage = embeddings_from_ollama(value, request)
         return self._finished(result, usage, value, ())
 
     async def _events(

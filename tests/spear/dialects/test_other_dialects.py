@@ -26,6 +26,7 @@ from spear.ir import (
     ChatRequest,
     ChatResult,
     ContentDelta,
+    EmbeddingsRequest,
     FunctionCall,
     ReasoningDelta,
     TextPart,
@@ -126,7 +127,7 @@ def test_any_answer(value: Any) -> None:
     readers: list[Callable[[Any], Any]] = [
         lambda each: result_from_ollama(each, request_id="r"),
         result_from_anthropic,
-        lambda each: embeddings_from_ollama(each, 1),
+        lambda each: embeddings_from_ollama(each, EmbeddingsRequest(input=("a",))),
     ]
     for read in readers:
         try:

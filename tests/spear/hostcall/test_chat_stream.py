@@ -11,7 +11,7 @@ import trio.testing
 
 from spear.hostcall import ChatReply, Limits
 from spear.hostcall._errno import ENOMEM
-from spear.hostcall._event_queue import MAX_EVENTS
+from spear.hostcall._limits import MAX_EVENTS
 from spear.ir import (
     AudioDelta,
     ContentDelta,

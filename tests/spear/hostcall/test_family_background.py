@@ -8,6 +8,8 @@ import pytest
 import trio
 
 from spear.hostcall import FamilyReply, Limits
+from spear.hostcall._json import dump
+from spear.hostcall._large_body import BodyTooLarge, encode_body
 from tests.spear.hostcall.operations import (
     ASYNC,
     BODY,
@@ -135,6 +137,29 @@ async def test_a_body_that_cannot_be_given_out_is_a_backend_error(body):
         await settle(probe)
         events = [await ask_json(probe, "asr_recv", response) for _ in range(4)]
         assert (events[-1]["type"], events[-1]["error"]["code"]) == ("error", "backend_error")
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 41])
+async def test_a_body_with_many_numbers_is_made_piece_by_piece(rows):
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    row = tuple(n / 7 for n in range(10_000))
+    body = {"_spear": {"model": '"vectors":null'}, "dimensions": 10_000, "vectors": (row,) * rows}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        encoded = await encode_body(body, 1 << 24)
+        assert encoded == dump(body)
+        assert turns >= rows // 2 - 2
+        with pytest.raises(BodyTooLarge):
+            await encode_body(body, len(encoded) - 1)
+        assert await encode_body(body, len(encoded)) == encoded
+        nursery.cancel_scope.cancel()
 
 
 async def test_the_cap_counts_until_the_end_is_queued():

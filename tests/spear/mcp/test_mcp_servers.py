@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from functools import partial
+from random import Random
 
 import pytest
 import trio
@@ -295,6 +297,43 @@ async def test_cancelled_callers_leave_no_process():
                 await until(lambda: len(processes()) == 2)
                 await trio.sleep_forever()
         assert processes() == []
+
+
+async def test_callers_who_leave_at_any_moment():
+    """Sixty callers with a random patience each, over servers that die, hang and answer: nothing stays, nobody waits
+    for an answer that does not come, and the good server serves to the end."""
+    rng = Random(5)
+    servers = [
+        stdio(name="s", budgets={"max_concurrency": 4}),
+        stdio("dies", name="d"),
+        stdio("exits", name="e"),
+        stdio("hang-call", name="h", budgets={"tool_timeout_ms": 300}),
+    ]
+    ended: Counter[str] = Counter()
+
+    async def caller(runtime, number):
+        await trio.sleep(rng.random() * 0.5)
+        with trio.move_on_after(rng.choice([0, 0.001, 0.01, 0.1, 5])) as scope:
+            try:
+                await runtime.call_mcp_tool("sdeh"[number % 4], "echo", {"text": rng.choice(["x", "sleep", "hang"])})
+                ended["answered"] += 1
+            except BackendError:
+                ended["failed"] += 1
+        ended["left"] += scope.cancelled_caught
+
+    servers[0]["budgets"]["tool_timeout_ms"] = 600
+    async with nothing_left(), opened(*servers) as runtime:
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                for number in range(60):
+                    nursery.start_soon(caller, runtime, number)
+            assert await runtime.call_mcp_tool("s", "echo")
+        assert [row["inflight"] for row in runtime.mcp_servers()] == [0, 0, 0, 0]
+        assert runtime.mcp_servers()[0]["connections"] == 1
+    assert sum(ended.values()) == 60
+    assert ended["left"] >= 10
+    assert ended["failed"] >= 3
+    assert processes() == []
 
 
 async def test_what_a_server_started_goes_with_it():
