@@ -7,11 +7,15 @@
     _openai_assembly   the chunks of a stream put together to the body that a plain request would have given
     _openai_limits     how many parts, choices and calls an answer may have
     _openai_stream     chunks to IR events; what a complete end is
+    openai_embeddings  embeddings: requests, and answers that are checked
+    openai_images      images: requests, and answers that are looked at (_picture: by their first and last bytes)
+    openai_audio       speech both ways: forms, transcripts whole and streamed (_recording: formats by first bytes)
     ollama             the door of Ollama's own dialect (_ollama_request, _ollama_answer)
     anthropic          the door of Anthropic's (_anthropic_request, _anthropic_answer, _anthropic_stream)
     _chat_parts        what a message says, for dialects that do not take OpenAI's words
     _ndjson            bytes to lines of JSON
     _sse               bytes to the payloads of server-sent events
+    _broken            the error of an answer that cannot be used
     _provider_text     a provider's error, told in one line
 
 Nothing here does I/O, and everything stands on spear.ir alone. Backends use it towards providers, normalization

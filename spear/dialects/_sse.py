@@ -33,7 +33,7 @@ class SseDecoder:
         if self._too_long:
             raise self._error()
         payloads: list[bytes] = []
-        if not (self._line or self._data or self._after_cr or self._at_start) and b"\r" not in data:
+        if not (self._after_cr or self._at_start) and b"\n" in data and b"\r" not in data:
             data = self._take_plain(data, payloads)
         for line in data.splitlines(keepends=True):  # of bytes: at CR, LF and CRLF, nowhere else
             if self._after_cr and line == b"\n":
@@ -67,6 +67,13 @@ class SseDecoder:
 
     def _take_plain(self, data: bytes, payloads: list[bytes]) -> bytes:
         """What nearly all servers send, events of one line each, at a fifth of the cost; returns the rest."""
+        if self._data:
+            if self._line or not data.startswith(b"\n") or not self._take(b"", payloads):
+                return data
+            data = data[1:]
+        elif self._line:
+            data = bytes(self._line) + data
+            self._line.clear()
         start = 0
         while (end := data.find(b"\n\n", start)) > 0:
             if not data.startswith(b"data: ", start) or data.find(b"\n", start, end) >= 0:

@@ -94,7 +94,10 @@ def _row(vector: JsonValue, place: int) -> tuple[float, ...]:
     kinds = set(map(type, vector))
     if not kinds <= _NUMBERS:
         raise _wrong(f"vector {place} has something in it that is no number")
-    row: tuple[float, ...] = tuple(vector) if kinds == {float} else tuple(map(float, vector))  # type: ignore[arg-type]
+    try:
+        row: tuple[float, ...] = tuple(vector) if kinds == {float} else tuple(map(float, vector))  # type: ignore[arg-type]
+    except OverflowError:
+        raise _wrong(f"vector {place} has a number that is not finite") from None
     _check_finite(row, place)
     return row
 

@@ -6,8 +6,8 @@
     _exchange   one request and its answer, under the clocks of an attempt
     _failures   what a failure means, and how it is told (pure)
     _transport  an httpx transport over httpcore2's pool, for one origin
-    _multipart  a form with a file (pure)
     _network    its sockets on Trio
+    _multipart  a form with a file (pure)
 
 Each imports only those below it.
 """

@@ -39,7 +39,7 @@ async def draw(to: Operations, request: RequestEnvelope, image: ImageRequest, ca
         url = to.url("/images/edits", model)
         kind, content = multipart(form_fields(body), files)
     async with to.client.post(url, content, call, content_type=kind) as received:
-        value = await json_of(received, to.client.mask, limit=MAX_MEDIA)
+        value = await json_of(received, to.client.mask, limit=MAX_MEDIA, exact=False)
     check_error(value, to.client.redact)
     images, extra, usage = images_from_body(value)
     refs = [await _kept(to, each, place, request) for place, each in enumerate(images)]
