@@ -19,8 +19,16 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 OPTION = "SPEAR_BACKENDS"
 FOLDER = "spear/backends"
 HTTP = frozenset({"anthropic", "json_http", "ollama", "openai"})
-ONLY_FOR = {"httpcore2": HTTP, "httpx": HTTP}
-"""Of the dependencies of the project, those that only some backends need."""
+ONLY_FOR = {
+    "httpcore2": HTTP,
+    "httpx": HTTP,
+    "numpy": frozenset({"hashed_ngrams", "pocketsphinx"}),
+    "pillow": frozenset({"prompt_card"}),
+    "pocketsphinx": frozenset({"pocketsphinx"}),
+}
+"""Of what the project, or its extra `local`, needs: that which only some backends need."""
+LOCAL = "local"
+"""The extra of the backends that compute on this machine; gone where none of it is left."""
 
 
 class ChosenModules(BuildHookInterface):
@@ -42,7 +50,11 @@ class ChosenDependencies(MetadataHookInterface):
     def update(self, metadata: dict[str, Any]) -> None:
         missing = left_out(self.root)
         unneeded = {project for project, backends in ONLY_FOR.items() if missing and not chosen() & backends}
-        metadata["dependencies"] = [one for one in metadata["dependencies"] if project_of(one) not in unneeded]
+        metadata["dependencies"] = without(metadata["dependencies"], unneeded)
+        extras = metadata["optional-dependencies"]
+        extras[LOCAL] = without(extras[LOCAL], unneeded)
+        if not extras[LOCAL]:
+            del extras[LOCAL]
 
 
 def left_out(root: str) -> set[str]:
@@ -57,6 +69,10 @@ def left_out(root: str) -> set[str]:
     if unknown:
         raise ValueError(f"{OPTION}: there is no backend {unknown[0]!r}; there are {', '.join(sorted(there))}")
     return there - wanted
+
+
+def without(requirements: list[str], unneeded: set[str]) -> list[str]:
+    return [one for one in requirements if project_of(one) not in unneeded]
 
 
 def chosen() -> set[str]:

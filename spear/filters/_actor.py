@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from actors import Actor, Context, Request
+from spear._extras import MissingExtra, need
 from spear.config import Config, FilterConfig, Origin
 from spear.ir import ConfigError, Problem
 from spear.router import Desk, Generation
@@ -76,8 +77,10 @@ class Filters(Actor[OpenFilters | SweepFilters]):
         bare = config.model_copy(update={"origin": Origin()})
         match config.kind:
             case "http":
-                from ._http import open_http
-
+                try:
+                    open_http = need("spear.filters._http", None).open_http
+                except MissingExtra as error:
+                    raise ValueError(f"needs an HTTP client: {error}") from None
                 key = _key(config, whole)
                 return self._open.get((bare, key)) or self._keep((bare, key), open_http(config, key))
             case "wasm":

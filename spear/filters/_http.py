@@ -15,10 +15,11 @@ from spear._about import DISTRIBUTION, __version__
 from spear.backends._http import PoolTransport
 from spear.config import FilterConfig
 from spear.egress import origin_of
-from spear.ir import Json, MalformedJson, dump_json, parse_json
+from spear.ir import Json, dump_json
 from spear.router import FilterFailed
 from spear.secrets import Secret
 
+from ._answer import parse_answer
 from ._port import MAX_ANSWER_BYTES, Port
 
 
@@ -68,10 +69,3 @@ async def _answer(response: httpx.Response) -> Json:
             raise FilterFailed(f"its answer has more than {MAX_ANSWER_BYTES} bytes")
         parts.append(part)
     return parse_answer(b"".join(parts))
-
-
-def parse_answer(data: bytes) -> Json:
-    try:
-        return parse_json(data)
-    except MalformedJson as error:
-        raise FilterFailed(f"its answer is no JSON: {error}") from None

@@ -12,7 +12,7 @@ from spear.ir import GuestError, Json, dump_json
 from spear.router import FilterFailed
 from spear.telemetry import get_logger
 
-from ._http import parse_answer
+from ._answer import parse_answer
 from ._port import MAX_ANSWER_BYTES, Port
 
 if TYPE_CHECKING:

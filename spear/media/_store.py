@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
+from spear._extras import MissingExtra, need
 from spear.config import MediaConfig
-from spear.ir import CallerError, InlineMedia, MediaRef, StoredMedia, UrlMedia
+from spear.ir import CallerError, ErrorCode, InlineMedia, MediaRef, StoredMedia, UrlMedia, make_error
 
 from ._account import Quotas
 from ._claims import Claim, private_folder, sweep_claims
@@ -164,9 +165,12 @@ class MediaStore:
 
     async def _fetch(self, ref: UrlMedia, limit: int) -> MediaBytes:
         if self._fetcher is None:
-            from ._fetch import Fetcher  # which needs an HTTP client
-
-            self._fetcher = Fetcher(self._fetching)
+            try:
+                fetcher = need("spear.media._fetch", None).Fetcher  # which needs an HTTP client
+            except MissingExtra as error:
+                message = f"nothing can be fetched: {error}"
+                raise CallerError(make_error(ErrorCode.MEDIA_NOT_ALLOWED, message)) from None
+            self._fetcher = fetcher(self._fetching)
         return await self._fetcher.fetch(ref.url, mime=ref.mime, limit=limit)
 
     @asynccontextmanager

@@ -1,6 +1,7 @@
 """Logs and counters.
 
 _redact     secrets out of what is about to be written
+_late_logger  a logger that imports structlog when it must
 _log        structured logs, without touching anyone's global logging
 _counters   counters, gauges, histograms; their text for Prometheus
 _actors     an instrument that counts what actors do

@@ -11,24 +11,23 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import Any, Final, Literal, TextIO, cast
-
-import structlog
-from structlog.typing import FilteringBoundLogger
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, cast
 
 from spear.ir import dump_json
 from spear.secrets import Secret
 
+from ._late_logger import LEVELS as _LEVELS
+from ._late_logger import LateLogger
 from ._redact import LogRedactor
 
-_timestamp: Final = structlog.processors.TimeStamper(fmt="iso", utc=True)
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["console", "json"]
-
-_LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
 
 class LogOutput:
@@ -55,13 +54,18 @@ class LogOutput:
 
     def get_logger(self, name: str) -> FilteringBoundLogger:
         """A logger whose lines carry `logger=name`. Cheap; loggers made before `configure` follow it."""
-        logger = structlog.wrap_logger(
+        logger = LateLogger(self._wrapped, lambda: self._from, {"logger": name})
+        return cast("FilteringBoundLogger", logger)
+
+    def _wrapped(self) -> Any:
+        import structlog
+
+        return structlog.wrap_logger(
             self,
             processors=[self._process],
             wrapper_class=structlog.make_filtering_bound_logger(_LEVELS["debug"]),
             context_class=dict,
         )
-        return cast("FilteringBoundLogger", logger.bind(logger=name))
 
     @contextmanager
     def redacting(self, secrets: Iterable[Secret]) -> Iterator[None]:
@@ -90,10 +94,12 @@ class LogOutput:
     debug = info = warning = error = critical = exception = fatal = log = msg
 
     def _process(self, logger: object, method: str, event: MutableMapping[str, Any]) -> str:
+        import structlog
+
         level = "error" if method == "exception" else method
         if _LEVELS.get(level, 50) < self._from:
             raise structlog.DropEvent
-        event = _timestamp(logger, method, event)
+        event = _timestamp()(logger, method, event)
         event["level"] = level
         event = structlog.processors.format_exc_info(logger, method, event)
         clean = {key: _printable(value) for key, value in self._current()(logger, method, event).items()}
@@ -109,6 +115,8 @@ class LogOutput:
 
     def _renderer(self) -> Any:
         if self._console is None:
+            import structlog
+
             stream = self._stream or sys.stderr
             self._console = structlog.dev.ConsoleRenderer(
                 colors=stream is not None and stream.isatty(),
@@ -117,6 +125,13 @@ class LogOutput:
                 pad_event_to=0,
             )
         return self._console
+
+
+@cache
+def _timestamp() -> Any:
+    import structlog
+
+    return structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
 _output: Final = LogOutput()
