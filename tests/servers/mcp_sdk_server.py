@@ -1,6 +1,10 @@
-"""A real MCP server, written with the official SDK: on stdio."""
+"""A real MCP server, written with the official SDK: on stdio, or with a port on streamable HTTP."""
 
 from __future__ import annotations
+
+import os
+import sys
+import threading
 
 from mcp.server import MCPServer
 
@@ -14,4 +18,8 @@ def add(a: int, b: int) -> int:
 
 
 if __name__ == "__main__":
-    server.run()
+    if len(sys.argv) == 1:
+        server.run()
+    else:
+        threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+        server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))

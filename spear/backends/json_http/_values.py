@@ -24,6 +24,7 @@ EXTRA: Final = "extra."
 _GENERATION: Final = (
     "temperature", "top_p", "max_tokens", "stop", "seed", "presence_penalty", "frequency_penalty", "n", "user",
 )  # fmt: skip
+_NO_PLACE: Final = ("logprobs", "top_logprobs")
 _SAID_OTHERWISE: Final = frozenset({"model", "input", "text", "audio", "mime"})
 NAMES: Final = {
     Operation.CHAT_COMPLETIONS: (
@@ -43,7 +44,7 @@ def is_known(operation: Operation, name: str) -> bool:
 def unsaid(payload: RequestPayload, names: Collection[str]) -> tuple[str, ...]:
     """What the request asks for, in typed fields, and the template has no place for."""
     if isinstance(payload, ChatRequest):
-        missing = [*lacking(payload, (name for name in _GENERATION if name not in names))]
+        missing = [*lacking(payload, (name for name in (*_GENERATION, *_NO_PLACE) if name not in names))]
         if payload.tool_choice not in (None, "auto") and "tool_choice" not in names:
             missing.append("tool_choice")
         if (kind := schema_of(payload)[0]) != "text" and not (kind == "json_schema" and "schema" in names):

@@ -220,16 +220,19 @@ async def test_answers_that_cannot_be_used(dialect_server: DialectServer, payloa
 
 
 async def test_what_the_description_has_no_place_for(dialect_server: DialectServer) -> None:
-    request = ask(generation=Generation(seed=3, n=1))
+    request = ask(generation=Generation(seed=3, n=1, logprobs=True))
     with trio.fail_after(LIMIT):
         async with opened("json_http", dialect_server.base_url, **FIELDS) as adapter:
-            with pytest.raises(RoutingError, match="has no seed") as caught:
+            with pytest.raises(RoutingError, match="has no seed, logprobs") as caught:
                 await adapter.invoke(request, call())
             with pytest.raises(RoutingError, match="has no size, quality"):
                 await adapter.invoke(envelope(ImageRequest(prompt="x", size="1x1", quality="hd")), call())
             assert dialect_server.counts()["total"] == 0
             allowed = request.model_copy(update={"degradation": Degradation(mode="allow")})
-            assert (await adapter.invoke(allowed, call())).degraded == ("parameters_dropped:seed",)
+            assert (await adapter.invoke(allowed, call())).degraded == (
+                "parameters_dropped:seed",
+                "parameters_dropped:logprobs",
+            )
     assert caught.value.code is ErrorCode.MISSING_CAPABILITIES
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -84,8 +86,6 @@ async def until(condition: Any, limit: float = 5.0) -> None:
 async def http_server(fault: str = "", notes: Path | str = "") -> AsyncIterator[str]:
     """Its address."""
     command = [sys.executable, PLAIN, fault, str(notes), "--http"]
-    import subprocess
-
     process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
@@ -98,6 +98,39 @@ async def http_server(fault: str = "", notes: Path | str = "") -> AsyncIterator[
         for stream in (process.stdin, process.stdout):
             assert stream is not None
             await stream.aclose()
+
+
+@asynccontextmanager
+async def sdk_http_server() -> AsyncIterator[str]:
+    """The address of one written with the SDK."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    process = await trio.lowlevel.open_process(
+        [sys.executable, SDK, str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with trio.fail_after(30):
+            while not await _listens(port):  # noqa: ASYNC110
+                await trio.sleep(0.05)
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+        assert process.stdin is not None
+        await process.stdin.aclose()
+
+
+async def _listens(port: int) -> bool:
+    try:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+    except OSError:
+        return False
+    await stream.aclose()
+    return True
 
 
 def http(url: str, name: str = "h", **more: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import trio
 
 import spear
 from spear.ir import BackendError, ConfigError
-from tests.spear.mcp.mcp_kit import config, http, http_server, opened, until
+from tests.spear.mcp.mcp_kit import config, http, http_server, opened, sdk_http_server, until
 from tests.system.kit import nothing_left
 
 
@@ -31,6 +31,15 @@ async def test_a_session(tmp_path, monkeypatch):
         f"POST tools/call session=s-1 version=2025-06-18 {auth}",
         "DELETE session=s-1",
     ]
+
+
+async def test_a_server_of_the_sdk():
+    async with sdk_http_server() as url, nothing_left(), opened(http(url)) as runtime:
+        with trio.fail_after(10):
+            assert [tool["name"] for tool in await runtime.mcp_tools("h")] == ["add"]
+            for n in range(3):
+                result = await runtime.call_mcp_tool("h", "add", {"a": 20, "b": n})
+                assert result["structuredContent"] == {"result": 20 + n}
 
 
 FAULTS = [
