@@ -15,6 +15,7 @@ from spear.dialects.wav import wav_header as wav_header
 
 from ._wants import Option as Option
 from ._wants import integer as integer
+from ._wants import limit as limit
 from ._wants import may as may
 from ._wants import not_done_here as not_done_here
 from ._wants import one_of as one_of

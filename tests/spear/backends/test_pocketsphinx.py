@@ -28,6 +28,7 @@ from spear.ir import (
     CallerError,
     EmbeddingsRequest,
     ErrorCode,
+    Limits,
     RoutingError,
     SegmentEvent,
     SpeechToTextRequest,
@@ -127,7 +128,7 @@ async def test_what_it_does_not_do() -> None:
         with pytest.raises(RoutingError, match="speech_to_text only"):
             await adapter.invoke(request(EmbeddingsRequest(input=("x",))), CALL)
     assert "from 1 to 16" in wrong_options("pocketsphinx", workers=0)
-    assert "from 1 to 3600" in wrong_options("pocketsphinx", max_audio_seconds=10**6)
+    assert "at most 3600" in wrong_options("pocketsphinx", Limits(max_audio_seconds=10**6))
 
 
 FAKE = """
