@@ -517,7 +517,7 @@ async def open_runtime(
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
         async with (
             _flushed(desk.decisions),
-            open_media(loaded.media) as media,
+            open_media(loaded) as media,
             open_supervisor(
                 name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
             ) as supervisor,

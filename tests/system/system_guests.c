@@ -223,3 +223,36 @@ ENTRY(capabilities) {
     free(text);
     return 0;
 }
+
+/* A question of three parts; prints the body. */
+ENTRY(chat_parts) {
+    char *body = NULL;
+    int32_t session = spear_cchat_create(), response;
+    int32_t written = spear_cchat_say_parts(
+        session, "user",
+        "[{\"type\":\"text\",\"text\":\"what is this?\"},"
+        "{\"type\":\"image\",\"detail\":\"low\",\"media\":"
+        "{\"kind\":\"inline_base64\",\"mime\":\"image/png\",\"data\":\"iVBORw0KGgo=\"}},"
+        "{\"type\":\"text\",\"text\":\"and why?\"}]");
+    if (written < 0) return 1;
+    response = spear_cchat_send(session, 0);
+    if (response < 0 || spear_cchat_body(response, &body) < 0) return 2;
+    printf("%s", body);
+    return 0;
+}
+
+/* An image of 100 000 bytes in place, which the host stores; prints the body. */
+ENTRY(chat_large_part) {
+    static char json[140000];
+    char *body = NULL;
+    int32_t session = spear_cchat_create(), response;
+    int at = snprintf(json, sizeof json,
+                      "[{\"type\":\"image\",\"media\":{\"kind\":\"inline_base64\",\"mime\":\"image/png\",\"data\":\"");
+    memset(json + at, 'A', 133336);
+    memcpy(json + at + 133336, "\"}}]", 5);
+    if (spear_cchat_say_parts(session, "user", json) < 0) return 1;
+    response = spear_cchat_send(session, 0);
+    if (response < 0 || spear_cchat_body(response, &body) < 0) return 2;
+    printf("%s", body);
+    return 0;
+}

@@ -183,6 +183,43 @@ async def test_the_samples_offline():
         assert json.loads(told["after"])["errno"] == -9
 
 
+SEES = ["supports_stream", "supports_tools", "supports_system_role", "supports_image_input"]
+
+
+async def test_parts_reach_the_server(fault_server):
+    async with spear.open_runtime(config(backend(fault_server, features=SEES))) as runtime:
+        execution = await runtime.run_guest(GUESTS, entry="chat_parts")
+        assert json.loads(execution.stdout)["_spear"]["backend"] == fault_server.name
+        execution = await runtime.run_guest(GUESTS, entry="chat_large_part")
+        assert (execution.exit_code, "_spear" in execution.stdout) == (0, True), execution.stdout
+    first, second = (request["json"]["messages"][0] for request in fault_server.requests())
+    assert first == {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": "what is this?"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}},
+            {"type": "text", "text": "and why?"},
+        ],
+    }
+    url = second["content"][0]["image_url"]["url"]  # stored meanwhile, and in place again for the backend
+    assert url == "data:image/png;base64," + "A" * 133_336
+
+
+async def test_nobody_sees_or_streams(fault_server):
+    blind = backend(fault_server, features=["supports_tools"])
+    async with spear.open_runtime(config(blind)) as runtime:
+        execution = await runtime.run_guest(GUESTS, entry="chat_parts")
+        assert json.loads(execution.stdout)["error"]["message"].startswith("Operation not supported: ")
+        execution = await runtime.run_guest(GUESTS, entry="stream_small")
+    [event, metrics] = events_of(execution)
+    assert (event["type"], event["error"]["code"]) == ("error", "missing_capabilities")
+    assert "supports_stream" in event["error"]["required"]
+    assert sum(event["error"]["rejected"].values()) == 1
+    assert not event["error"]["retryable"]
+    assert metrics == {}
+    assert fault_server.counts()["total"] == 0
+
+
 async def capabilities(config, task=None):
     async with spear.open_runtime(config) as runtime:
         execution = await runtime.run_guest(GUESTS, entry="capabilities", task=task)
@@ -191,7 +228,7 @@ async def capabilities(config, task=None):
 
 async def test_capabilities_are_what_the_task_may_use():
     backends = [
-        stub("one", model_class="small-chat", model="secret-model"),
+        stub("one", model_class="small-chat", model="secret-model", features=["supports_stream", "supports_tools"]),
         stub("two", model="bound", features=["supports_tools"]),
         stub("three", model="drained", weight=0, features=["only_three"]),
         {"name": "vectors", "kind": "hashed_ngrams", "hosting": "local", "model": "grams"},
@@ -199,7 +236,7 @@ async def test_capabilities_are_what_the_task_may_use():
     told = await capabilities(config(*backends))
     assert told["operations"] == ["chat_completions", "embeddings"]
     assert told["models"] == {"chat_completions": ["bound", "small-chat"], "embeddings": ["grams"]}
-    assert told["features"]["chat_completions"] == ["supports_stream", "supports_system_role", "supports_tools"]
+    assert told["features"]["chat_completions"] == ["supports_stream", "supports_tools"]
     assert sorted(told["features"]) == told["operations"]
     some = await capabilities(config(*backends), Task(id="t", allow_backends=("two", "vectors")))
     assert some["models"] == {"chat_completions": ["bound"], "embeddings": ["grams"]}
