@@ -94,6 +94,10 @@ async def test_speak():
     [
         (lambda r: r.embed([]), "input: is empty, at least one text is needed"),
         (lambda r: r.embed(["a", ""]), "input[1]: is empty"),
+        (lambda r: r.embed(None), "input: must be a text or a list of texts, not NoneType"),
+        (lambda r: r.embed(b"bytes"), "input[0]: must be a valid string"),
+        (lambda r: r.speak(None), "input: is missing"),
+        (lambda r: r.image(3), "prompt: must be a valid string"),
         (lambda r: r.embed([1]), "input[0]: must be a valid string"),
         (lambda r: r.embed(["x"] * 2049), "input: has 2049 texts, at most 2048 go into one request"),
         (lambda r: r.embed("\ud800"), "input[0]: is not valid Unicode: it has a lone surrogate"),
