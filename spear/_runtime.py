@@ -437,7 +437,7 @@ class Runtime:
         async with self._opening:
             if self._executions is None:
                 limits = self.config.guests
-                executions = Executions(limits, DRAIN_SECONDS)
+                executions = Executions(limits, DRAIN_SECONDS, self.media.config.max_inline_bytes)
                 await self._supervisor.start(Spec(name="executions", factory=lambda: executions, grace=30.0))
                 self._executions = executions
                 self._reloader.guests = limits

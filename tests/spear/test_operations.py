@@ -8,6 +8,7 @@ import struct
 import pytest
 
 import spear.blocking
+from spear.guests import path as guest_path
 from spear.ir import (
     CallerError,
     EmbeddingsResult,
@@ -231,6 +232,13 @@ async def test_the_host_says_how_much_stays_in_place():
         async with spear.open_runtime(config, kinds=fake_kinds({"fake": fake}, kind="fake")) as runtime:
             await runtime.transcribe(WAV)
         assert asked(fake).audio.kind == kind
+
+
+async def test_guests_are_held_to_the_same():
+    config = {"spear": {"backends": [], "media": {"max_inline_bytes": 7}, "guests": {"module_cache": False}}}
+    async with spear.open_runtime(config) as runtime:
+        await runtime.run_guest(guest_path("hello"))
+        assert runtime._executions.engine.limits.inline_media_bytes == 7
 
 
 def test_blocking_load():
