@@ -10,6 +10,7 @@ import trio
 
 from ._guest_chat import allowed_for
 from ._guest_media import GuestMedia
+from .dialects.wav import wav_header
 from .ir import (
     BackendInfo,
     CanonicalError,
@@ -33,7 +34,6 @@ from .normalize import (
     family_events,
     family_metrics,
     request_from_family,
-    wav_header,
 )
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class GuestOperations:
         pieces = snapshot.audio
         if sound == "pcm16":
             size = sum(map(len, pieces))
-            pieces = (wav_header(size, rate), *pieces, bytes(size % 2))
+            pieces = (wav_header(rate, size), *pieces, bytes(size % 2))
         async with self._media.kept(pieces, MIME_OF_FORMAT[sound]) as audio:
             yield self._request(snapshot, audio, stream)
 
