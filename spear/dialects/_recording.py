@@ -10,7 +10,7 @@ MIME_OF: Final = {
     "opus": "audio/ogg",
     "flac": "audio/flac",
     "aac": "audio/aac",
-    "pcm": "audio/pcm",
+    "pcm": "audio/L16;rate=24000",  # 16 bits, one channel; the dialect has no other rate
 }
 """Format names of the speech dialect."""
 WAV_HEAD: Final = 44

@@ -9,7 +9,7 @@ MIME_OF_FORMAT: Final = {
     "mp3": "audio/mpeg",
     "flac": "audio/flac",
     "ogg": "audio/ogg",
-    "opus": "audio/opus",
+    "opus": "audio/ogg",
     "webm": "audio/webm",
     "m4a": "audio/mp4",
     "pcm16": "audio/wav",  # wrapped before it is stored

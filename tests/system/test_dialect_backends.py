@@ -51,11 +51,7 @@ async def test_a_conversation_goes_on_in_another_dialect(dialect_server: Dialect
             function = {"name": call.function.name, "arguments": call.function.arguments}
             made = {"id": call.id, "type": "function", "function": function}
             messages += [
-                {
-                    "role": "assistant",
-                    "content": None,
-                    "tool_calls": [{"id": call.id, "type": "function", "function": made}],
-                },
+                {"role": "assistant", "content": None, "tool_calls": [made]},
                 {"role": "tool", "tool_call_id": call.id, "content": "5"},
             ]
             dialect_server.script(status=500)

@@ -115,7 +115,7 @@ class _Espeak:
         if order.format == "wav":
             data, mime = wav_bytes(samples, _RATE), "audio/wav"
         else:
-            data, mime = samples, f"audio/pcm;rate={_RATE}"
+            data, mime = samples, f"audio/L16;rate={_RATE}"
         audio = await self._media.save(data, mime, task_id=request.task_id)
         usage = Usage(characters=order.chars, audio_seconds=seconds)
         result = TextToSpeechResult(audio=audio, duration_s=seconds)

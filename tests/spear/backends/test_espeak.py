@@ -79,7 +79,7 @@ async def test_it_speaks() -> None:
 async def test_pcm_is_the_same_without_a_header() -> None:
     (wav, _), (pcm, answer) = await say("Hello."), await say("Hello.", format="pcm")
     assert wav[44:] == pcm
-    assert answer.payload.audio.mime == "audio/pcm;rate=22050"
+    assert answer.payload.audio.mime == "audio/L16;rate=22050"
 
 
 @real
