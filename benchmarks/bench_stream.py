@@ -6,7 +6,7 @@ of each data line. In the paced stream each event comes in a chunk and a segment
 thinks; in the burst everything comes at once, chunk by chunk, as from a proxy that is behind; in the block it is one
 chunk, as from a cache. The figure is the CPU time of this process.
 
-Then memory: the resident set with 1 000 open streams, each after its first event, against 100.
+Then memory: what the resident set grows by with 1 000 open streams, each after its first event, and with 100.
 """
 
 from __future__ import annotations
@@ -177,7 +177,8 @@ def _resident_kib() -> float:
 
 
 async def memory(port: int) -> tuple[float, float]:
-    """KiB for each of the first 100 open streams and for each of all 1 000."""
+    """KiB for each of 100 open streams more, and for each of 1 000 more, beyond the first 100: these mostly find room
+    that the start of the program has left."""
     async with spear.open_runtime(_config(port)) as runtime:
 
         async def hold(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -188,7 +189,7 @@ async def memory(port: int) -> tuple[float, float]:
                 await trio.sleep_forever()
 
         async with trio.open_nursery() as nursery:
-            for _ in range(5):
+            for _ in range(FEW):
                 await nursery.start(hold)
             before = _resident_kib()
             for _ in range(FEW):
@@ -231,7 +232,7 @@ def _memory_rows(core: int) -> list[Row]:
         few, many = trio.run(memory, _port(server))
         server.stdin.close()
     return [
-        Row(f"memory of a stream, {count} open", each, "KiB", f"{KIB_EACH} KiB", each / KIB_EACH, 1)
+        Row(f"memory of each of {count} open streams", each, "KiB", f"{KIB_EACH} KiB", each / KIB_EACH, 1)
         for count, each in ((FEW, few), (MANY, many))
     ]
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+import trio
+
 from .ir import CallerError, StoredMedia
+from .media import MediaStore
 
 if TYPE_CHECKING:
     from .hostcall import MediaReader, MediaWriter
-    from .media import MediaStore
 
 
 class GuestMedia:
@@ -30,3 +35,21 @@ class GuestMedia:
 
     def may_fetch(self, url: str) -> bool:
         return self._store.fetches(url)
+
+    @asynccontextmanager
+    async def kept(self, pieces: Iterable[bytes], mime: str) -> AsyncGenerator[StoredMedia, None]:
+        """An object of the task for as long as the block lasts: for what goes to a backend and is of no use then. Waits
+        for the disk's cache, not for the disk. Raises `CallerError` (media_too_large) where there is no room."""
+        store = self._store
+        files = await store.ready()
+        writing = files.create(mime, self._task_id)
+        try:
+            for piece in pieces:
+                await store.in_thread(partial(writing.append, piece))
+            yield await store.in_thread(writing.commit)
+        finally:
+            with trio.CancelScope(shield=True):  # some milliseconds
+                if writing.committed is None:
+                    await store.in_thread(writing.discard)
+                else:
+                    await store.in_thread(partial(files.delete, writing.id))

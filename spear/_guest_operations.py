@@ -10,6 +10,7 @@ import trio
 
 from ._guest_chat import allowed_for
 from ._guest_media import GuestMedia
+from .dialects.wav import wav_header
 from .ir import (
     BackendInfo,
     CanonicalError,
@@ -20,12 +21,10 @@ from .ir import (
     RequestEnvelope,
     ResponseEnvelope,
     SpearError,
-    StoredMedia,
     StreamEvent,
     Usage,
     make_error,
 )
-from .media import MediaAccess
 from .normalize import (
     MIME_OF_FORMAT,
     OPERATION_OF_FAMILY,
@@ -35,7 +34,6 @@ from .normalize import (
     family_events,
     family_metrics,
     request_from_family,
-    wav_header,
 )
 
 if TYPE_CHECKING:
@@ -57,19 +55,16 @@ class GuestOperations:
         task: TaskConfig,
         *,
         families: Iterable[str],
-        media: MediaPort,
-        store: MediaAccess,
+        media: GuestMedia,
         execution_id: str | None = None,
     ) -> None:
         self.families = frozenset(families)
-        self.media = media
+        self.media: MediaPort = media
+        self._media = media
         self._invoke = invoke
         self._stream = stream
         self._task = task
-        self._store = store
         self._execution_id = execution_id
-        # What was written for a request is stored once, however often it is sent. As many as there are asr requests.
-        self._stored: dict[tuple[int, int, str, int], StoredMedia] = {}
 
     def allows(self, family: FamilyName) -> bool:
         ops = self._task.allow_operations
@@ -77,16 +72,16 @@ class GuestOperations:
 
     async def invoke(self, request: FamilySnapshot) -> FamilyReply:
         try:
-            envelope = await self._request(request, stream=False)
+            async with self._asked(request, stream=False) as envelope:
+                return _reply(await self._invoke(envelope), envelope)
         except SpearError as error:
             return _failed(error.error)
-        return _reply(await self._invoke(envelope), envelope)
 
     @asynccontextmanager
     async def stream(self, request: FamilySnapshot) -> AsyncIterator[AsyncIterator[FamilyEvent]]:
         async with AsyncExitStack() as stack:
             try:
-                envelope = await self._request(request, stream=True)
+                envelope = await stack.enter_async_context(self._asked(request, stream=True))
                 events = await stack.enter_async_context(self._stream(envelope))
             except SpearError as error:
                 told = _only(_failed(error.error))
@@ -95,36 +90,27 @@ class GuestOperations:
             async with aclosing(told):
                 yield told
 
-    async def _request(self, snapshot: FamilySnapshot, *, stream: bool) -> RequestEnvelope:
-        audio = await self._audio(snapshot) if snapshot.family == "asr" else None
+    @asynccontextmanager
+    async def _asked(self, snapshot: FamilySnapshot, *, stream: bool) -> AsyncGenerator[RequestEnvelope, None]:
+        """The request, and what was written for it as an object, for as long as the block lasts."""
+        if not snapshot.audio:
+            yield self._request(snapshot, snapshot.params.get("audio"), stream)
+            return
+        sound, rate = snapshot.params.get("format", "wav"), snapshot.params.get("sample_rate_hz", 0)
+        pieces = snapshot.audio
+        if sound == "pcm16":
+            size = sum(map(len, pieces))
+            pieces = (wav_header(rate, size), *pieces, bytes(size % 2))
+        async with self._media.kept(pieces, MIME_OF_FORMAT[sound]) as audio:
+            yield self._request(snapshot, audio, stream)
+
+    def _request(self, snapshot: FamilySnapshot, audio: MediaRef | None, stream: bool) -> RequestEnvelope:
         inputs = FamilyInputs(snapshot.family, snapshot.fd, snapshot.params, snapshot.texts, audio)
         envelope = request_from_family(inputs, task_id=self._task.id, stream=stream)
         if self._execution_id is not None:
             meta = envelope.meta.model_copy(update={"execution_id": self._execution_id})
             envelope = envelope.model_copy(update={"meta": meta})
         return allowed_for(self._task, envelope)
-
-    async def _audio(self, snapshot: FamilySnapshot) -> MediaRef:
-        """What was written, as an object of the task; else what the parameter says."""
-        if not snapshot.audio:
-            ref: MediaRef = snapshot.params["audio"]
-            return ref
-        sound, rate = snapshot.params.get("format", "wav"), snapshot.params.get("sample_rate_hz", 0)
-        size = sum(map(len, snapshot.audio))
-        key = (snapshot.fd, size, sound, rate)
-        stored = self._stored.get(key)
-        if stored is not None and self.media.find(stored.uri) is not None:
-            return stored
-        async with self._store.write(MIME_OF_FORMAT[sound], task_id=self._task.id) as writing:
-            if sound == "pcm16":
-                await writing.write(wav_header(size, rate))
-            for piece in snapshot.audio:
-                await writing.write(piece)
-            if sound == "pcm16" and size % 2:
-                await writing.write(b"\0")
-            stored = await writing.commit()
-        self._stored[key] = stored
-        return stored
 
 
 async def _told(events: AsyncIterator[StreamEvent], request: RequestEnvelope) -> AsyncGenerator[FamilyEvent, None]:
@@ -188,6 +174,5 @@ def guest_operations(runtime: Runtime, task: TaskConfig, execution_id: str) -> G
         task,
         families=runtime.config.guests.families,
         media=GuestMedia(runtime.media, task.id),
-        store=runtime.media,
         execution_id=execution_id,
     )

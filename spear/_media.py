@@ -11,24 +11,28 @@ import trio
 
 from actors import Spec, StartFailed, Supervisor, SupervisorClosed
 
-from ._extras import need
-from .config import MediaConfig
-from .ir import ConfigError, Problem
+from ._extras import need_there
+from .config import Config
+from .ir import ConfigError, Problem, SpearError
 from .media import MediaKeeper, MediaStore
 
 
 @asynccontextmanager
-async def open_media(config: MediaConfig) -> AsyncIterator[MediaStore]:
-    """With a folder of its own it is opened now; raises `SpearError` where that cannot be used."""
+async def open_media(whole: Config) -> AsyncIterator[MediaStore]:
+    """With a folder of its own it is opened now. Raises `ConfigError` where that cannot be used."""
+    config = whole.media
     if config.s3 is not None:
-        need("boto3", "s3")
+        need_there("boto3", "s3")
     try:
         store = MediaStore(config)
     except ValueError as error:
-        raise ConfigError([Problem("", 0, "spear.media", str(error))]) from None
+        raise _wrong(whole, "spear.media", error) from None
     try:
         if config.path is not None:
-            await store.opened_files()
+            try:
+                await store.opened_files()
+            except SpearError as error:
+                raise _wrong(whole, "spear.media.path", error) from None
         yield store
     finally:
         if store.used:
@@ -36,6 +40,12 @@ async def open_media(config: MediaConfig) -> AsyncIterator[MediaStore]:
                 await trio.to_thread.run_sync(store.close)
         else:
             store.close()
+
+
+def _wrong(config: Config, key: str, error: Exception) -> ConfigError:
+    origin = config.origin
+    text = error.error.message if isinstance(error, SpearError) else str(error)
+    return ConfigError([Problem(origin.file, origin.line_of("media"), key, text)])
 
 
 async def keep_media(store: MediaStore, supervisor: Supervisor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -120,6 +120,8 @@ class SpeakReply:
 
 
 def embed_request(inputs: str | Sequence[str], model: str, params: Mapping[str, object]) -> RequestEnvelope:
+    if not isinstance(inputs, Iterable):
+        raise invalid_request("input", f"must be a text or a list of texts, not {type(inputs).__name__}")
     texts = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     return _request(Operation.EMBEDDINGS, model, params, input=texts)
 

@@ -96,6 +96,7 @@ if TYPE_CHECKING:
 DRAIN_SECONDS: Final = 10.0
 TASK_ID_CHARACTERS: Final = 128
 _SUCCESSOR: Final = re.compile(r" #\d+$")
+_LISTS: Final = frozenset({list, tuple})
 Observer = Callable[[RequestEnvelope, ResponseEnvelope], None]
 
 
@@ -213,7 +214,9 @@ class Runtime:
         parts = False
         if not isinstance(said, str):  # what else it may be that is wrong, the check below names
             said = [dict(message) if isinstance(message, Mapping) else message for message in said]
-            parts = any(isinstance(each, dict) and isinstance(each.get("content"), list | tuple) for each in said)
+            for each in said:
+                if type(each) is dict and type(each.get("content")) in _LISTS:
+                    parts = True
         if parts:
             said = [await with_references(message, self.media) for message in said]
         body: JsonValue = {"model": model, "messages": said, **parameters}
@@ -434,7 +437,7 @@ class Runtime:
         async with self._opening:
             if self._executions is None:
                 limits = self.config.guests
-                executions = Executions(limits, DRAIN_SECONDS)
+                executions = Executions(limits, DRAIN_SECONDS, self.media.config.max_inline_bytes)
                 await self._supervisor.start(Spec(name="executions", factory=lambda: executions, grace=30.0))
                 self._executions = executions
                 self._reloader.guests = limits
@@ -517,7 +520,7 @@ async def open_runtime(
     with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
         async with (
             _flushed(desk.decisions),
-            open_media(loaded.media) as media,
+            open_media(loaded) as media,
             open_supervisor(
                 name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
             ) as supervisor,

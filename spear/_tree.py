@@ -172,8 +172,9 @@ class Executions(Actor[Never]):
     engine: GuestEngine
     guests: Supervisor
 
-    def __init__(self, limits: GuestLimits, drain: float) -> None:
+    def __init__(self, limits: GuestLimits, drain: float, inline_media_bytes: int) -> None:
         self._limits = limits
+        self._inline_media_bytes = inline_media_bytes
         self._drain = drain
         self._taken = 0
 
@@ -181,7 +182,7 @@ class Executions(Actor[Never]):
     async def lifespan(self, ctx: Context[Never]) -> AsyncIterator[None]:
         from .hostcall import GuestEngine, Limits
 
-        limits = Limits(memory_bytes=self._limits.memory_bytes)
+        limits = Limits(memory_bytes=self._limits.memory_bytes, inline_media_bytes=self._inline_media_bytes)
         cache = {} if self._limits.module_cache else {"cache_directory": None}
         async with (
             GuestEngine(limits=limits, **cache) as self.engine,

@@ -6,7 +6,7 @@
     _resolve     references to bytes, just before they are sent
     _whole       a whole answer, told as a stream
     _several     requests that are larger than their backend takes at once
-    _split       how embeddings are cut and joined; _split_speech, speech and audio; _wav, WAV files
+    _split       how embeddings are cut and joined; _split_speech, speech and audio
     stub         kind `stub`
     _http        what the kinds that call over HTTP share
     openai       kinds `openai`, `azure_openai` and `openai_chat_completion`, alias `openai_chat`

@@ -15,6 +15,7 @@ from typing import Final
 
 import trio
 
+from spear.dialects.wav import BadAudio, header_like, read_wav, without_samples
 from spear.ir import (
     AudioDelta,
     BackendError,
@@ -36,14 +37,12 @@ from spear.media import MediaAccess
 from ._protocol import Adapter, Answer, Call, Finished, StreamItem
 from ._split import Cut, CutEmbeddings, Done, Piece, answers_of, placed, wants_partial
 from ._split_speech import JOINABLE, CutAudio, CutText, moved
-from ._wav import NotWav, parse_wav, wav_header
 
 _AGAIN: Final = 3
 """How often pieces of one request are sent once more, in all."""
 _PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
 _MOST_HALVES: Final = 64
-_ENDLESS: Final = 0xFFFFFFFF - 36
 _ITS_FAULT: Final = frozenset({Failure.REQUEST, Failure.CONTEXT_WINDOW, Failure.REFUSED})
 
 
@@ -72,12 +71,12 @@ async def _cut_audio(
 ) -> Cut | None:
     loaded = await media.load(payload.audio, task_id=request.task_id)
     try:
-        wav = parse_wav(loaded.data)
-    except NotWav:
+        pcm = read_wav(loaded.data)
+    except BadAudio:
         return None  # how long it is, is for the backend to find out
-    if wav.seconds <= most_s:
+    if pcm.seconds <= most_s:
         return None
-    make = partial(CutAudio, request, payload, loaded.data, wav, most_s)
+    make = partial(CutAudio, request, payload, pcm, most_s)
     return await trio.to_thread.run_sync(make)
 
 
@@ -166,11 +165,11 @@ class _Part:
         """Of WAV files one after the other only the first has a header, which does not know how much will come."""
         data = base64.b64decode(audio)
         try:
-            wav = parse_wav(data)
-        except NotWav:
+            form, start = without_samples(data)
+        except BadAudio:
             return audio
-        header = wav_header(wav, _ENDLESS) if self._first else b""
-        return base64.b64encode(header + data[wav.start :]).decode("ascii")
+        header = header_like(form, None) if self._first else b""
+        return base64.b64encode(header + data[start:]).decode("ascii")
 
 
 async def _pause(error: BackendError, call: Call) -> None:

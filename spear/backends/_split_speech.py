@@ -6,8 +6,10 @@ import base64
 import re
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
+from spear.dialects.wav import BadAudio, Pcm, header_like, read_wav
 from spear.ir import (
     BackendError,
     ErrorCode,
@@ -27,7 +29,6 @@ from spear.media import MediaAccess, MediaBytes
 
 from ._protocol import Answer
 from ._split import Cut, Done, Piece, answers_of, joined_answer, placed, told_failure
-from ._wav import NotWav, Wav, parse_wav, same_format, wav_header
 
 JOINABLE: Final = frozenset({None, "wav", "pcm", "mp3"})
 """Formats of speech whose pieces can be put together without decoding them."""
@@ -106,13 +107,13 @@ def join_audio(pieces: Sequence[MediaBytes]) -> bytes:
             raise _broken(f"pieces of speech of type {', '.join(sorted(mimes))} cannot be joined")
         return b"".join(piece.data for piece in pieces)
     try:
-        parsed = [parse_wav(piece.data) for piece in pieces]
-    except NotWav as error:
-        raise _broken(f"a piece of speech is no WAV file: {error}") from None
-    if not all(same_format(parsed[0], each) for each in parsed):
+        parsed = [read_wav(piece.data) for piece in pieces]
+    except BadAudio as error:
+        raise _broken(f"a piece of speech is no good WAV file: {error}") from None
+    if len({replace(each, data=b"") for each in parsed}) > 1:
         raise _broken("pieces of speech came in different formats")
-    samples = b"".join(piece.data[wav.start : wav.end] for piece, wav in zip(pieces, parsed, strict=True))
-    return wav_header(parsed[0], len(samples)) + samples
+    samples = b"".join(each.data for each in parsed)
+    return header_like(parsed[0], len(samples)) + samples
 
 
 class CutAudio(Cut):
@@ -120,16 +121,14 @@ class CutAudio(Cut):
 
     unit = "ms"
 
-    def __init__(
-        self, request: RequestEnvelope, payload: SpeechToTextRequest, data: bytes, wav: Wav, most_s: int
-    ) -> None:
-        self.whole = round(wav.seconds * 1000)
+    def __init__(self, request: RequestEnvelope, payload: SpeechToTextRequest, pcm: Pcm, most_s: int) -> None:
+        self.whole = round(pcm.seconds * 1000)
         self.pieces = []
         self._starts: dict[int, float] = {}
-        for first, last in quiet_cuts(data, wav, most_s):
-            piece = wav_header(wav, last - first) + data[first:last]
+        for first, last in quiet_cuts(pcm, most_s):
+            piece = header_like(pcm, last - first) + pcm.data[first:last]
             audio = _inline(mime="audio/wav", data=base64.b64encode(piece).decode("ascii"))
-            start_s, end_s = ((at - wav.start) / wav.frame / wav.rate for at in (first, last))
+            start_s, end_s = (at / pcm.frame_bytes / pcm.rate for at in (first, last))
             begins = round(start_s * 1000)
             self._starts[begins] = start_s
             part = payload.model_copy(update={"audio": audio})
@@ -171,31 +170,32 @@ def moved(segment: Any, seconds: float) -> Any:
     return segment.model_copy(update={"start_s": segment.start_s + seconds, "end_s": segment.end_s + seconds})
 
 
-def quiet_cuts(data: bytes, wav: Wav, most_s: int) -> list[tuple[int, int]]:
+def quiet_cuts(pcm: Pcm, most_s: int) -> list[tuple[int, int]]:
     """Ranges of bytes of at most `most_s` seconds: each is cut at the quietest fiftieth of a second in its last
     quarter, so that words stay whole where there are pauses."""
     ranges = []
-    longest = most_s * wav.rate * wav.frame
-    first = wav.start
-    while wav.end - first > longest:
-        cut = _quietest(data, wav, first + longest - int(longest * _SEARCHED) // wav.frame * wav.frame, first + longest)
+    frame, end = pcm.frame_bytes, len(pcm.data)
+    longest = most_s * pcm.rate * frame
+    first = 0
+    while end - first > longest:
+        cut = _quietest(pcm, first + longest - int(longest * _SEARCHED) // frame * frame, first + longest)
         ranges.append((first, cut))
         first = cut
-    return [*ranges, (first, wav.end)]
+    return [*ranges, (first, end)]
 
 
-def _quietest(data: bytes, wav: Wav, first: int, last: int) -> int:
+def _quietest(pcm: Pcm, first: int, last: int) -> int:
     """The middle of the window with the smallest peak; the end where samples are not 16-bit integers."""
-    if wav.bits != 16 or wav.encoding != 1:
+    if pcm.bits != 16 or pcm.floats:
         return last
-    window = max(1, int(wav.rate * _QUIET_S)) * wav.frame
+    window = max(1, int(pcm.rate * _QUIET_S)) * pcm.frame_bytes
     best, found = None, last
     for start in range(first, last - window + 1, window):
-        samples = array("h", data[start : start + window])
+        samples = array("h", pcm.data[start : start + window])
         loudest, lowest = max(samples), min(samples)
         peak = max(loudest, -lowest)
         if best is None or peak <= best:
-            best, found = peak, start + window // 2 // wav.frame * wav.frame
+            best, found = peak, start + window // 2 // pcm.frame_bytes * pcm.frame_bytes
     return found
 
 

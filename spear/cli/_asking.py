@@ -74,8 +74,8 @@ def ask(
             request = made if isinstance(made, RequestEnvelope) else await made
             async with progress(waiting):
                 response = await runtime.invoke(request)
-                if response.result.error is None and (showing := show(runtime, response)) is not None:
-                    await showing
+            if response.result.error is None and (showing := show(runtime, response)) is not None:
+                await showing
             return _end(asking, runtime, response)
 
     run_command(main)

@@ -178,13 +178,9 @@ def footer(response: ResponseEnvelope) -> str:
     if usage.input_tokens is not None:
         about = "≈ " if usage.estimated else ""
         parts.append(f"{about}{usage.input_tokens} + {usage.output_tokens or 0} tokens")
-    for count, what in (
-        (usage.characters, "characters"),
-        (usage.images, "images"),
-        (usage.audio_seconds, "s of sound"),
-    ):
-        if count is not None:
-            parts.append(f"{count:g} {what}")
+    images = "image" if usage.images == 1 else "images"
+    others = ((usage.characters, "characters"), (usage.images, images), (usage.audio_seconds, "s of sound"))
+    parts += [f"{round(count, 1):g} {what}" for count, what in others if count is not None]
     if usage.cost is not None:
         parts.append(f"cost {usage.cost:.6f}")
     return "— " + " · ".join(parts)

@@ -17,6 +17,7 @@
     _sse               bytes to the payloads of server-sent events
     _broken            the error of an answer that cannot be used
     _provider_text     a provider's error, told in one line
+    wav                reading and writing WAV, strictly
 
 Nothing here does I/O, and everything stands on spear.ir alone. Backends use it towards providers, normalization
 towards guests and clients. A value to translate must be JSON by the rules of `spear.ir.parse_json`; the result shares

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -39,6 +40,7 @@ from ._provider_text import one_line
 from .openai_embeddings import embeddings_of
 
 _content, _reasoning = trusted(ContentDelta), trusted(ReasoningDelta)
+_NOT_IN_AN_ID: Final = re.compile(r"[^A-Za-z0-9_-]")
 _DURATIONS: Final = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
 _READ: Final = frozenset(
     {"message", "model", "created_at", "done", "done_reason", "prompt_eval_count", "eval_count", *_DURATIONS}
@@ -101,7 +103,8 @@ def _calls(value: JsonValue, request_id: str, first: int) -> tuple[ToolCall, ...
         raise broken("the answer's tool_calls are not a list")
     if first + len(value) > MAX_TOOL_CALLS:
         raise broken(f"answer too large: it has more than {MAX_TOOL_CALLS} tool calls")
-    return tuple(_call(item, f"call_{request_id}_{first + number}") for number, item in enumerate(value))
+    ours = _NOT_IN_AN_ID.sub("_", request_id)[-48:]  # other dialects take few characters in an id
+    return tuple(_call(item, f"call_{ours}_{first + number}") for number, item in enumerate(value))
 
 
 def _call(item: JsonValue, made_up: str) -> ToolCall:

@@ -10,9 +10,12 @@ MIME_OF: Final = {
     "opus": "audio/ogg",
     "flac": "audio/flac",
     "aac": "audio/aac",
-    "pcm": "audio/pcm",
+    "pcm": "audio/L16;rate=24000",  # 16 bits, one channel; the dialect has no other rate
 }
 """Format names of the speech dialect."""
+WAV_HEAD: Final = 44
+"""Bytes before the first sample, at least."""
+_UNSAID: Final = 1 << 30
 ENOUGH: Final = 12
 """How many bytes it takes to tell."""
 
@@ -30,6 +33,15 @@ def format_of(data: bytes) -> str:
     if len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0:
         return "aac" if data[1] & 0x06 == 0 else "mp3"
     return ""
+
+
+def missing_of_wav(beginning: bytes, size: int) -> int:
+    """How many bytes a WAV of `size` bytes says that it has more; 0 where it does not say: one that is written as it is
+    spoken has no size yet, and says 0 or the largest number there is."""
+    if len(beginning) < ENOUGH or format_of(beginning) != "wav":
+        return 0
+    said = int.from_bytes(beginning[4:8], "little")
+    return max(0, said + 8 - size) if said < _UNSAID else 0
 
 
 def file_name(mime: str) -> str:

@@ -31,8 +31,10 @@ from ._openai_stream import told_error
 from ._provider_text import one_line
 from ._recording import ENOUGH as ENOUGH
 from ._recording import MIME_OF as MIME_OF
+from ._recording import WAV_HEAD as WAV_HEAD
 from ._recording import file_name as file_name
 from ._recording import format_of as format_of
+from ._recording import missing_of_wav as missing_of_wav
 
 MAX_SEGMENTS: Final = 100_000
 """Of one transcript."""

@@ -41,10 +41,13 @@ class Copies:
 
     async def copy_now(self, object_id: str) -> None:
         """Waits until it is copied, for as long as the bucket may take; what is not copied then, is later."""
-        with trio.move_on_after(2 * self._config.timeout_s):
-            if await self._copy(object_id):
-                return
-        self._files.copy_later(object_id)
+        done = False
+        try:
+            with trio.move_on_after(2 * self._config.timeout_s):
+                done = await self._copy(object_id)
+        finally:
+            if not done:
+                self._files.copy_later(object_id)
 
     async def bring(self, object_id: str, task_id: str | None) -> None:
         """Store an object that is only in the bucket. Raises `CallerError` (media_not_found) where it is not there,

@@ -41,7 +41,8 @@ class Writing:
         self._begun = 0
 
     def append(self, data: bytes | memoryview) -> None:
-        """All of it or nothing. Raises `CallerError`: media_too_large beyond the limits of an object, of its task or of
+        """All of it or nothing. `data` is still read when this has returned, until the next call: it must not change.
+        Raises `CallerError`: media_too_large beyond the limits of an object, of its task or of
         the store, or where the disk is full; invalid_request once it is committed or discarded."""
         if not self._open or self.committed is not None:
             raise invalid_request("media", "the object is committed or discarded; nothing can be appended to it")
@@ -49,16 +50,12 @@ class Writing:
         if self.size + len(data) > limit:
             raise too_large(f"an object has at most {limit} bytes (media.max_object_bytes)")
         self._store.take_bytes(self.owner, len(data))
-        before = self._hash.copy()
         try:
-            self._hash.add(data)
             self._write(data)
         except BaseException:
-            self._hash.finish()
-            self._hash = before
             self._store.account.give_back(self.owner, len(data), 0)
             raise
-        self._hash.finish()
+        self._hash.add(data)
         self.size += len(data)
 
     def _write(self, data: bytes | memoryview) -> None:

@@ -8,7 +8,7 @@
     _subtitles              a transcript as srt and vtt
     _chat_session           a guest's chat session to a request
     _chat_body              a response to the body and the metrics that a guest reads
-    _audio                  WAV around bare samples
+    _audio                  MIME types of sound by its format
     _family_request         a guest's request of the families emb, img, asr, tts to a request
     _family_body            a response and the events of a stream to what such a guest reads
     _operation_request      embeddings, images and speech, as a program asks for them, to a request
@@ -25,7 +25,6 @@ The wire shapes themselves are in `spear.dialects`; here is what each kind of ca
 """
 
 from ._audio import MIME_OF_FORMAT as MIME_OF_FORMAT
-from ._audio import wav_header as wav_header
 from ._chat_body import body_from_error as body_from_error
 from ._chat_body import body_from_response as body_from_response
 from ._chat_body import metrics_from_response as metrics_from_response

@@ -175,32 +175,39 @@ async def test_an_answer_whose_bytes_are_nowhere_is_a_backend_error():
         assert (await answer(probe, "tts"))["error"]["code"] == "backend_error"
 
 
-async def test_samples_are_wrapped_and_stored_once():
+async def test_samples_are_wrapped_and_kept_until_the_answer():
     samples = struct.pack("<500h", *range(-250, 250))
-    fake = FakeBackend(*[Reply(result=SPEECH)] * 4)
+    heard: list[bytes] = []
+
+    async def listen(request, media):
+        heard.append((await media.load(request.payload.audio, task_id=request.task_id)).data)
+
+    fake = FakeBackend(*[Reply(result=SPEECH, delay_s=0.2)] * 3)
     async with guest_of(fake) as (probe, runtime):
-        fd = await new_request(probe, "asr", samples[:500].decode("latin-1").encode("latin-1"))
-        await probe.call("asr_write", fd, *probe.put(1024, samples[500:]))
+        fd = await probe.call("asr_create")
+        for part in (samples[:500], samples[500:]):
+            assert await probe.call("asr_write", fd, *probe.put(1024, part)) == 500
         for key, value in {"format": "pcm16", "sample_rate_hz": 16_000}.items():
             assert await set_param(probe, "asr", fd, key, value) == 0
-        for flags in (0, ASYNC):
+        for flags in (ASYNC, STREAM):
             assert await probe.call("asr_send", fd, flags) > 0
-            await settle_until(lambda: probe.guest.requests.in_flight == 0)
-        first, second = (request.payload.audio for request in fake.requests)
-        assert first == second
-        assert first.mime == "audio/wav"
-        loaded = await runtime.media.load(first, task_id="agent")
-        with wave.open(io.BytesIO(loaded.data)) as sound:
-            assert (sound.getnchannels(), sound.getsampwidth(), sound.getframerate()) == (1, 2, 16_000)
-            assert sound.readframes(1000) == samples
+            await settle_until(lambda: fake.running == 1)
+            await listen(fake.requests[-1], runtime.media)
+            await settle_until(lambda: runtime.media.files.account.total.objects == 0)
+        assert fake.requests[0].payload.audio.mime == "audio/wav"
         # Something else: another rate, more samples; an odd one at the end makes the file no worse.
         assert await set_param(probe, "asr", fd, "sample_rate_hz", 8000) == 0
         assert await probe.call("asr_write", fd, *probe.put(1024, b"\1")) == 1
-        assert await probe.call("asr_send", fd, 0) > 0
-        third = fake.requests[2].payload.audio
-        assert third.size == 44 + 1002
-        with wave.open(io.BytesIO((await runtime.media.load(third, task_id="agent")).data)) as sound:
-            assert (sound.getframerate(), sound.getnframes()) == (8000, 500)
+        response = await probe.call("asr_send", fd, ASYNC)
+        await settle_until(lambda: len(fake.requests) == 3)
+        await listen(fake.requests[2], runtime.media)
+        assert fake.requests[2].payload.audio.size == 44 + 1002
+        await probe.call("asr_close", response)  # also a request that was given up leaves nothing
+        await settle_until(lambda: runtime.media.files.account.total.objects == 0)
+    for data, rate in zip(heard, (16_000, 16_000, 8000), strict=True):
+        with wave.open(io.BytesIO(data)) as sound:
+            assert (sound.getnchannels(), sound.getsampwidth(), sound.getframerate()) == (1, 2, rate)
+            assert sound.readframes(500) == samples
 
 
 async def settle_until(done):

@@ -8,6 +8,7 @@ import struct
 import pytest
 
 import spear.blocking
+from spear.guests import path as guest_path
 from spear.ir import (
     CallerError,
     EmbeddingsResult,
@@ -94,6 +95,10 @@ async def test_speak():
     [
         (lambda r: r.embed([]), "input: is empty, at least one text is needed"),
         (lambda r: r.embed(["a", ""]), "input[1]: is empty"),
+        (lambda r: r.embed(None), "input: must be a text or a list of texts, not NoneType"),
+        (lambda r: r.embed(b"bytes"), "input[0]: must be a valid string"),
+        (lambda r: r.speak(None), "input: is missing"),
+        (lambda r: r.image(3), "prompt: must be a valid string"),
         (lambda r: r.embed([1]), "input[0]: must be a valid string"),
         (lambda r: r.embed(["x"] * 2049), "input: has 2049 texts, at most 2048 go into one request"),
         (lambda r: r.embed("\ud800"), "input[0]: is not valid Unicode: it has a lone surrogate"),
@@ -227,6 +232,13 @@ async def test_the_host_says_how_much_stays_in_place():
         async with spear.open_runtime(config, kinds=fake_kinds({"fake": fake}, kind="fake")) as runtime:
             await runtime.transcribe(WAV)
         assert asked(fake).audio.kind == kind
+
+
+async def test_guests_are_held_to_the_same():
+    config = {"spear": {"backends": [], "media": {"max_inline_bytes": 7}, "guests": {"module_cache": False}}}
+    async with spear.open_runtime(config) as runtime:
+        await runtime.run_guest(guest_path("hello"))
+        assert runtime._executions.engine.limits.inline_media_bytes == 7
 
 
 def test_blocking_load():

@@ -124,18 +124,19 @@ async def test_the_end_of_a_guest_closes_all_its_sockets(fault_server):
         await fault_server.until(open=0)
 
 
-async def test_a_terminated_guest_leaves_nothing_behind(fault_server):
+@pytest.mark.parametrize(("name", "requests"), [("embed", 1), ("four_at_once", 4)])
+async def test_a_terminated_guest_leaves_nothing_behind(fault_server, name, requests):
     fault_server.script(never=True, operation="embeddings")
     async with nothing_left(), spear.open_runtime(everything(fault_server)) as runtime:
         handle, seen = Termination(), []
         async with trio.open_nursery() as nursery:
 
             async def guest():
-                seen.append(await runtime.run_guest(sample("four_at_once"), handle=handle))
+                seen.append(await runtime.run_guest(sample(name), handle=handle))
 
             nursery.start_soon(guest)
             await fault_server.until(open=1)
-            await until_true(lambda: fault_server.counts()["total"] == 4)
+            await until_true(lambda: fault_server.counts()["total"] == requests)
             handle.terminate("enough")
         assert seen[0].status == "terminated"
         await fault_server.until(open=0)

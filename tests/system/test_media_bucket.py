@@ -12,7 +12,7 @@ import trio
 import spear
 from spear.config import load_config
 from spear.ir import CallerError, ConfigError, ErrorCode
-from spear.media import id_of
+from spear.media import _keeper, id_of
 from tests.servers.s3_server import S3Server
 from tests.system.kit import config, environment, stub, until_true
 
@@ -157,6 +157,24 @@ async def test_the_server_dies_and_returns(tmp_path):
             assert server.read(f"{tmp_path.name}/{id_of(last.uri)}/data") == b"at the very end"
     finally:
         server.kill()
+
+
+async def test_whoever_leaves_while_it_is_copied_loses_nothing(tmp_path, monkeypatch):
+    """A server that accepts and never answers."""
+    monkeypatch.setattr(_keeper, "_STOP_S", 0.1)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    silent = S3Server()
+    silent.port = listeners[0].socket.getsockname()[1]
+    async with spear.open_runtime(source(tmp_path / "media", silent, timeout_s=0.5)) as runtime:
+        with trio.move_on_after(0.2) as scope:
+            await runtime.media.save(b"hello", "text/plain", task_id="a")
+        assert scope.cancelled_caught
+        (name,) = runtime.media.files.all_ids()
+        loaded = await runtime.media.load(runtime.media.files.ref(name), task_id="a")
+        assert loaded.data == b"hello"
+        await until_true(lambda: state(runtime)["bucket_failures"] > 0)
+        await until_true(lambda: state(runtime)["to_copy"] == 1)
+    await listeners[0].aclose()
 
 
 async def test_a_bucket_that_is_not_there(tmp_path, server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 
@@ -15,6 +16,7 @@ from spear.ir import AudioDelta, BackendError, Completed, Operation, RequestEnve
 from spear.normalize import seen_type
 from tests.servers._operations import png, wav
 from tests.spear.cli.command import COMMAND, catches, environment, openai_backend, spear, toml
+from tests.system.test_cli_terminal import Terminal
 
 LIMIT = 30.0
 
@@ -115,6 +117,15 @@ def test_the_command_line_at_a_server(here, fault_server):
     assert done.code == 0
     sent = json.loads(fault_server.requests()[-1]["body"])["messages"][0]["content"]
     assert [part["type"] for part in sent] == ["text", "image_url"]
+
+
+async def test_at_a_terminal_the_answer_does_not_run_into_the_progress_line(here, fault_server):
+    fault_server.script(operation="transcriptions", delay=1.6)
+    with Terminal(here, "transcribe", "said.wav") as terminal:
+        await terminal.shows("listening")
+        assert await terminal.ended() == 0
+    last = terminal.seen.rpartition("listening")[2]
+    assert re.fullmatch(r" · \d+ s\r\x1b\[K[^\x1b]+\r\n", last), last
 
 
 def started(here, arguments):

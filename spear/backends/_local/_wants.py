@@ -25,6 +25,14 @@ def integer(instance: InstanceConfig, name: Option, default: int, low: int, high
     return value
 
 
+def limit(instance: InstanceConfig, name: str, default: int, most: int) -> int:
+    """The instance's own limit, else the kind's; never more than `most`."""
+    value: int | None = getattr(instance.limits, name)
+    if value is not None and value > most:
+        raise ValueError(f"limits.{name}: is {value}; {instance.kind} takes at most {most}")
+    return default if value is None else value
+
+
 def one_of(instance: InstanceConfig, name: Option, default: str, known: Collection[str]) -> str:
     value = instance.options.get(name, default)
     if not isinstance(value, str) or value not in known:

@@ -42,6 +42,7 @@ from spear.ir import (
 _END_WAIT_S: Final = 0.05
 """How long after the last event the end of the body may take, for the connection to be used again."""
 _LACKING: Final = ("n", "seed", "logprobs", "top_logprobs", "presence_penalty", "frequency_penalty")
+_SAMPLING: Final = ("temperature", "top_p")
 _TOO_LONG: Final = ("prompt is too long", "exceed context limit")
 _UNPAID: Final = "credit balance is too low"
 
@@ -53,10 +54,11 @@ def endpoint(base_url: str) -> str:
 
 
 class AnthropicAdapter:
-    def __init__(self, client: HttpClient, defaults: Mapping[str, JsonValue]) -> None:
+    def __init__(self, client: HttpClient, defaults: Mapping[str, JsonValue], *, sampling: bool) -> None:
         self._instance = client.instance
         self._client = client
         self._defaults = defaults
+        self._lacking = _LACKING if sampling else (*_LACKING, *_SAMPLING)
         self._url = httpx.URL(endpoint(client.base))
 
     async def invoke(self, request: RequestEnvelope, call: Call) -> Answer:
@@ -89,10 +91,13 @@ class AnthropicAdapter:
             raise RoutingError(make_error(ErrorCode.MISSING_CAPABILITIES, message, operation=request.operation))
         if not chat.messages:
             raise invalid_request("messages", "is empty; there must be at least one message")
-        missing = lacking(chat, _LACKING)
+        missing = lacking(chat, self._lacking)
         if schema_of(chat)[0] == "json_object":
             missing = (*missing, "response_format")
         degraded = without(request, missing, "Anthropic's dialect")
+        if degraded and any(name in missing for name in _SAMPLING):
+            unsampled = chat.generation.model_copy(update=dict.fromkeys(_SAMPLING))
+            chat = chat.model_copy(update={"generation": unsampled})
         return await with_inline_media(request, chat, self._client.host.media), degraded
 
     def _post(self, chat: ChatRequest, call: Call, *, stream: bool) -> AbstractAsyncContextManager[Received]:

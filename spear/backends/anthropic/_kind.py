@@ -27,6 +27,9 @@ class _Options:
     beta: tuple[str, ...]
     body: dict[str, JsonValue]
     """What a request's body has unless the request says otherwise."""
+    sampling: bool
+    """Whether `temperature` and `top_p` may be sent: newer models, and versions of the API after the first, refuse
+    them."""
 
 
 class _AnthropicKind:
@@ -59,7 +62,7 @@ async def _open(instance: InstanceConfig, host: Host) -> AsyncGenerator[Adapter,
     if options.beta:
         headers.append((b"anthropic-beta", ",".join(options.beta).encode()))
     async with open_client(instance, host, key_header=_key_header, headers=tuple(headers)) as client:
-        yield AnthropicAdapter(client, options.body)
+        yield AnthropicAdapter(client, options.body, sampling=options.sampling)
 
 
 def _key_header(key: bytes) -> tuple[bytes, bytes]:
@@ -83,10 +86,13 @@ def _options(instance: InstanceConfig) -> _Options:
         raise ValueError("options.body: must be a table of keys of the request's body")
     if ours := sorted(_OURS & body.keys()):
         raise ValueError(f"options.body.{ours[0]}: is not for the configuration to say here")
+    sampling = given.pop("sampling", version == VERSION)
+    if not isinstance(sampling, bool):
+        raise ValueError("options.sampling: must be true or false")
     if given:
-        raise ValueError(f"options.{min(given)}: unknown; this kind has beta, body, max_tokens, version")
+        raise ValueError(f"options.{min(given)}: unknown; this kind has beta, body, max_tokens, sampling, version")
     names = tuple(each for each in beta if isinstance(each, str))
-    return _Options(str(version), names, {**body, "max_tokens": most})
+    return _Options(str(version), names, {**body, "max_tokens": most}, sampling)
 
 
 def _is_token(value: JsonValue) -> bool:

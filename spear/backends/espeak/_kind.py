@@ -1,7 +1,7 @@
 """The kind and its adapter.
 
 Options: `voice`, for requests that name none (a language such as "en-us", a name of `espeak-ng --voices`, either with
-`+` and a variant such as "en-us+f3"; default "en-us"); `max_chars` of one request (1 to 100 000, default 10 000).
+`+` and a variant such as "en-us+f3"; default "en-us"). `limits.max_chars` is 10 000 by default, and 100 000 at most.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 from spear.backends._local import (
     BadAudio,
-    integer,
+    limit,
     may,
     not_done_here,
     only_known,
@@ -50,6 +50,8 @@ from ._ssml import BadSsml, clean_ssml
 from ._voices import Voices, read_voices
 
 FORMATS: Final = ("wav", "pcm")
+MAX_CHARS: Final = 10_000
+MOST_CHARS: Final = 100_000
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Of the samples of one answer: 25 minutes."""
 _WORDS: Final = 175
@@ -113,7 +115,7 @@ class _Espeak:
         if order.format == "wav":
             data, mime = wav_bytes(samples, _RATE), "audio/wav"
         else:
-            data, mime = samples, f"audio/pcm;rate={_RATE}"
+            data, mime = samples, f"audio/L16;rate={_RATE}"
         audio = await self._media.save(data, mime, task_id=request.task_id)
         usage = Usage(characters=order.chars, audio_seconds=seconds)
         result = TextToSpeechResult(audio=audio, duration_s=seconds)
@@ -183,12 +185,12 @@ class _EspeakKind:
         ops=(Operation.TEXT_TO_SPEECH,),
         features=(Feature.STREAM, Feature.VOICES, Feature.FORMATS, Feature.SSML),
         transports=(Transport.IN_PROCESS,),
-        limits=Limits(supported_formats=FORMATS),
+        limits=Limits(max_chars=MAX_CHARS, supported_formats=FORMATS),
         hosting=Hosting.LOCAL,
     )
 
     def check(self, instance: InstanceConfig) -> None:
-        only_known(instance, "voice", "max_chars")
+        only_known(instance, "voice")
         _voice(instance)
         _max_chars(instance)
         if find_program() is None:
@@ -211,7 +213,7 @@ def _voice(instance: InstanceConfig) -> str:
 
 
 def _max_chars(instance: InstanceConfig) -> int:
-    return integer(instance, "max_chars", 10_000, 1, 100_000)
+    return limit(instance, "max_chars", MAX_CHARS, MOST_CHARS)
 
 
 KIND = _EspeakKind()

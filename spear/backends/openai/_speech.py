@@ -9,7 +9,7 @@ from typing import Final
 
 from spear.backends._http import Received, broken_answer, json_of
 from spear.backends._protocol import Answer, Call, Finished, StreamItem
-from spear.dialects.openai_audio import ENOUGH, MIME_OF, format_of, speech_body, wrong_speech
+from spear.dialects.openai_audio import ENOUGH, MIME_OF, WAV_HEAD, format_of, missing_of_wav, speech_body, wrong_speech
 from spear.ir import (
     AudioDelta,
     RequestEnvelope,
@@ -39,20 +39,24 @@ class _Speech:
         self._first = first
         self._received = received
         self._writing = writing
+        self._size = 0
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Each as it has been stored."""
         data: bytes | None = self._first
-        size = 0
         while data is not None:
-            size += len(data)
-            if size > MAX_MEDIA:
+            self._size += len(data)
+            if self._size > MAX_MEDIA:
                 raise broken_answer("response too large")
             await self._writing.write(data)
             yield data
             data = await self._received.more()
 
     async def answer(self, speech: TextToSpeechRequest) -> Answer:
+        if self.kind == "wav" and self._size <= WAV_HEAD:
+            raise wrong_speech("a WAV without sound")
+        if missing := missing_of_wav(self._first, self._size):
+            raise wrong_speech(f"a WAV that breaks off, {missing} bytes before its end")
         stored = await self._writing.commit()
         return Answer(TextToSpeechResult(audio=stored), Usage(characters=len(speech.input), estimated=True))
 

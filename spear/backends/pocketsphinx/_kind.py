@@ -1,7 +1,7 @@
 """The kind and its adapter.
 
-Options: `workers`, processes at a time (1 to 16, default 2; each takes about 100 MiB); `max_audio_seconds` of one
-request (1 to 3600, default 600).
+Options: `workers`, processes at a time (1 to 16, default 2; each takes about 100 MiB). `limits.max_audio_seconds` is
+600 by default, and 3600 at most.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import trio
 
-from spear.backends._local import BadAudio, Pcm, integer, not_done_here, only_known, read_wav
+from spear.backends._local import BadAudio, Pcm, integer, limit, not_done_here, only_known, read_wav
 from spear.backends._protocol import Adapter, Answer, Call, Finished, Host, StreamItem
 from spear.config import InstanceConfig
 from spear.ir import (
@@ -38,6 +38,8 @@ from spear.media import MediaAccess, MediaBytes
 from ._pool import Pool
 from ._process import Worker, broken
 
+MAX_SECONDS: Final = 600
+MOST_SECONDS: Final = 3600
 MAX_BYTES: Final = 128 * 1024 * 1024
 """Of an audio file."""
 START_SECONDS: Final = 30.0
@@ -191,12 +193,12 @@ class _PocketsphinxKind:
         ops=(Operation.SPEECH_TO_TEXT,),
         features=(Feature.STREAM, Feature.TIMESTAMPS, Feature.LANGUAGE),
         transports=(Transport.IN_PROCESS,),
-        limits=Limits(max_audio_seconds=600, supported_formats=("wav",)),
+        limits=Limits(max_audio_seconds=MAX_SECONDS, supported_formats=("wav",)),
         hosting=Hosting.LOCAL,
     )
 
     def check(self, instance: InstanceConfig) -> None:
-        only_known(instance, "workers", "max_audio_seconds")
+        only_known(instance, "workers")
         _workers(instance)
         _max_seconds(instance)
 
@@ -218,7 +220,7 @@ def _workers(instance: InstanceConfig) -> int:
 
 
 def _max_seconds(instance: InstanceConfig) -> int:
-    return integer(instance, "max_audio_seconds", 600, 1, 3600)
+    return limit(instance, "max_audio_seconds", MAX_SECONDS, MOST_SECONDS)
 
 
 KIND = _PocketsphinxKind()

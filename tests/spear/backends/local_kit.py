@@ -16,6 +16,7 @@ from spear.ir import (
     ErrorCode,
     Hosting,
     InlineMedia,
+    Limits,
     MediaRef,
     Operation,
     RequestEnvelope,
@@ -72,10 +73,11 @@ def request(payload: Any, **fields: Any) -> RequestEnvelope:
     return RequestEnvelope(operation=Operation(payload.kind), payload=payload, **fields)
 
 
-def wrong_options(kind: str, **options: Any) -> str:
+def wrong_options(kind: str, limits: Limits | None = None, **options: Any) -> str:
     """What `check` says of them."""
+    given = InstanceConfig(name="one", kind=kind, hosting=Hosting.LOCAL, options=options, limits=limits or Limits())
     try:
-        find_kind(kind).check(InstanceConfig(name="one", kind=kind, hosting=Hosting.LOCAL, options=options))
+        find_kind(kind).check(given)
     except ValueError as error:
         return str(error)
     raise AssertionError("check said nothing")

@@ -295,6 +295,23 @@ async def test_what_the_dialect_has_no_word_for(
     assert answer.degraded == tuple(f"parameters_dropped:{name}" for name in caught.value.error.required)
 
 
+@pytest.mark.parametrize("options", [{"sampling": False}, {"version": "2026-10-21"}])
+async def test_models_that_take_no_temperature(dialect_server: DialectServer, options: dict[str, Any]) -> None:
+    request = ask(generation=Generation(temperature=0.2, top_p=0.9, max_tokens=5))
+    with trio.fail_after(LIMIT):
+        async with opened("anthropic", dialect_server.base_url, options=options) as adapter:
+            with pytest.raises(RoutingError, match="has no temperature, top_p;"):
+                await adapter.invoke(request, call())
+            allowed = request.model_copy(update={"degradation": Degradation(mode="allow")})
+            answer = await adapter.invoke(allowed, call())
+        async with opened("anthropic", dialect_server.base_url, options={**options, "sampling": True}) as adapter:
+            await adapter.invoke(request, call())
+    assert answer.degraded == ("parameters_dropped:temperature", "parameters_dropped:top_p")
+    first, second = (each["json"] for each in dialect_server.requests())
+    assert (first.get("temperature"), first.get("top_p"), first["max_tokens"]) == (None, None, 5)
+    assert (second["temperature"], second["top_p"]) == (0.2, 0.9)
+
+
 MP3 = AudioPart(media=InlineMedia(mime="audio/mpeg", data="AAAA"))
 BMP = ImagePart(media=InlineMedia(mime="image/bmp", data="AAAA"))
 
@@ -359,6 +376,7 @@ async def test_a_connection_is_used_again(dialect_server: DialectServer) -> None
     [
         ({"max_token": 1}, "options.max_token: unknown"),
         ({"max_tokens": 0}, "options.max_tokens: must be"),
+        ({"sampling": "no"}, "options.sampling: must be true or false"),
         ({"beta": "b"}, "options.beta: must be a list"),
         ({"version": "a\nb"}, "options.version: must be"),
         ({"body": {"stream": True}}, "options.body.stream: is not for"),

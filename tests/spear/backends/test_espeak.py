@@ -24,6 +24,7 @@ from spear.ir import (
     CallerError,
     Degradation,
     EmbeddingsRequest,
+    Limits,
     RoutingError,
     StoredMedia,
     TextToSpeechRequest,
@@ -78,7 +79,7 @@ async def test_it_speaks() -> None:
 async def test_pcm_is_the_same_without_a_header() -> None:
     (wav, _), (pcm, answer) = await say("Hello."), await say("Hello.", format="pcm")
     assert wav[44:] == pcm
-    assert answer.payload.audio.mime == "audio/pcm;rate=22050"
+    assert answer.payload.audio.mime == "audio/L16;rate=22050"
 
 
 @real
@@ -200,7 +201,8 @@ async def test_a_program_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 @real
 async def test_options_and_another_operation() -> None:
-    assert "options.max_chars: must be a whole number" in wrong_options("espeak", max_chars=0)
+    too_many = wrong_options("espeak", Limits(max_chars=100_001))
+    assert too_many == "limits.max_chars: is 100001; espeak takes at most 100000"
     assert "options.voice: must be a voice" in wrong_options("espeak", voice="--help; rm")
     async with local("espeak", voice="xx") as adapter:
         with pytest.raises(BackendError, match="no voice 'xx', which options"):

@@ -183,6 +183,8 @@ WRONG_SPEECH: dict[str, tuple[dict[str, Any], str]] = {
     "another format": ({"body_base64": base64.b64encode(b"ID3" + bytes(99)).decode()}, "wav was asked for, and it is"),
     "no sound": ({"body": "<html>maintenance, come back later</html>"}, "does not begin like that"),
     "half a header": ({"body": "RIFF"}, "does not begin like that"),
+    "a truncated WAV": ({"body_base64": base64.b64encode(wav(1)[:9000]).decode()}, "breaks off, 23044 bytes before"),
+    "a WAV of silence so short that it is none": ({"body_base64": base64.b64encode(wav(0)).decode()}, "without sound"),
     "JSON": ({"body": "{}", "content_type": "application/json"}, "it is JSON"),
 }
 

@@ -320,7 +320,7 @@ async def test_speech_goes_to_the_store_plain_and_as_it_comes(fault_server: Faul
     assert streamed.payload == answer.payload  # the same bytes: the store is by content
     stored = media.objects[answer.payload.audio.uri]
     assert stored.data[-100:] == wav(0.05 * len(text))[-100:]
-    assert stored.mime == {"wav": "audio/wav", "pcm": "audio/pcm"}.get(form, "audio/mpeg")
+    assert stored.mime == {"wav": "audio/wav", "pcm": "audio/L16;rate=24000"}.get(form, "audio/mpeg")
     assert all(isinstance(item, AudioDelta) and len(item.audio) <= 65_536 for item in items)
     assert b"".join(base64.b64decode(item.audio) for item in items if isinstance(item, AudioDelta)) == stored.data
     assert answer.usage.characters == len(text)

@@ -28,14 +28,15 @@ from spear.ir import (
     CallerError,
     EmbeddingsRequest,
     ErrorCode,
+    Limits,
     RoutingError,
     SegmentEvent,
     SpeechToTextRequest,
     SpeechToTextResult,
 )
+from tests.spear.dialects.test_wav import wav
 
 from .local_kit import CALL, Shelf, inline, local, request, wrong_options
-from .test_wav import wav
 
 speaks = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed: apt-get install it")
 SILENCE = wav(bytes(16_000 * 2))
@@ -127,7 +128,7 @@ async def test_what_it_does_not_do() -> None:
         with pytest.raises(RoutingError, match="speech_to_text only"):
             await adapter.invoke(request(EmbeddingsRequest(input=("x",))), CALL)
     assert "from 1 to 16" in wrong_options("pocketsphinx", workers=0)
-    assert "from 1 to 3600" in wrong_options("pocketsphinx", max_audio_seconds=10**6)
+    assert "at most 3600" in wrong_options("pocketsphinx", Limits(max_audio_seconds=10**6))
 
 
 FAKE = """

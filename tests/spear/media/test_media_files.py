@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spear.ir import CallerError, ErrorCode, RoutingError
+from spear.ir import CallerError, ErrorCode, RoutingError, SpearError
 from spear.media import FileStore, _files
 from spear.media._account import Quotas
+from spear.media._hashing import Hashing
 from spear.media._names import id_of, new_id, uri_of
 from spear.media._record import DamagedRecord, Record, parse_record
 
@@ -389,3 +390,41 @@ def test_a_folder_that_is_gone_says_so(store):
     shutil.rmtree(store.root)
     with pytest.raises(Exception, match="media store cannot use its disk: no such file"):
         store.create("text/plain", "a")
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 3) | st.integers(510_000, 540_000), max_size=6), st.booleans())
+def test_a_checksum_beside_the_work_is_that_of_all_in_order(sizes, looked):
+    ours, theirs = Hashing(), hashlib.sha256()
+    for number, size in enumerate(sizes):
+        data = bytes([number]) * size
+        ours.add(data)
+        theirs.update(data)
+        if looked:
+            assert ours.copy().hexdigest() == theirs.hexdigest()
+    assert ours.hexdigest() == theirs.hexdigest()
+    assert ours._thread is None
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.EMFILE, ErrorCode.OVERLOADED),
+        (errno.EFBIG, ErrorCode.MEDIA_TOO_LARGE),
+        (errno.EIO, ErrorCode.INTERNAL),
+        (errno.EROFS, ErrorCode.INTERNAL),
+    ],
+)
+def test_errors_of_the_disk_have_no_path(store, monkeypatch, number, code):
+    writing = store.create("text/plain", "a")
+
+    def failing(path, *args, **more):
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(os, "open", failing)
+    with pytest.raises(SpearError) as raised:
+        writing.append(b"x")
+    monkeypatch.undo()
+    assert raised.value.code is code
+    assert str(store.root) not in str(raised.value)
+    assert store.account.of("a").bytes == 0

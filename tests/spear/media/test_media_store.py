@@ -20,7 +20,6 @@ from spear.ir import (
     ConfigError,
     ErrorCode,
     InlineMedia,
-    SpearError,
     UrlMedia,
 )
 from spear.media import MediaStore, Writing, id_of
@@ -295,6 +294,6 @@ async def test_a_folder_that_cannot_be_used(tmp_path):
     path = tmp_path / "media"
     path.mkdir()
     (path / "objects").write_bytes(b"a file")
-    with pytest.raises(SpearError, match="media store cannot use its disk: file exists"):
+    with pytest.raises(ConfigError, match=r"spear\.media\.path: the media store cannot use its disk: file exists"):
         async with spear.open_runtime(config(stub(), media={"path": str(path)})):
             pass

@@ -34,7 +34,6 @@ from spear.normalize import (
     family_events,
     family_metrics,
     request_from_family,
-    wav_header,
 )
 
 SOUND = StoredMedia(uri="smsfile://a", mime="audio/wav", size=3, sha256="0" * 64)
@@ -115,7 +114,3 @@ def test_inline_data_is_no_answer():
         media_out(InlineMedia(mime="a/b", data=""))
     with pytest.raises(Unusable):
         media_out(StoredMedia(uri="smsfile://a"))
-
-
-def test_the_wav_header_is_as_long_as_it_says():
-    assert len(wav_header(10, 16_000)) == 44

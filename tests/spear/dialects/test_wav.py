@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spear.backends._local import BadAudio, Pcm, kind_of_audio, read_wav, wav_bytes, wav_header
 from spear.backends.pocketsphinx._samples import speech_samples
+from spear.dialects.wav import BadAudio, Pcm, kind_of_audio, read_wav, wav_bytes, wav_header
 
 
 def wav(data: bytes, *, code: int = 1, channels: int = 1, rate: int = 16_000, bits: int = 16, block: int = 0) -> bytes:

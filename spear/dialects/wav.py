@@ -19,6 +19,9 @@ _MAX_CHANNELS: Final = 8
 _MAX_CHUNKS: Final = 1000
 
 
+_Form = tuple[int, int, int, int]
+
+
 class BadAudio(ValueError):
     """The bytes are no audio that can be read here; the message says why, and what would be."""
 
@@ -59,12 +62,24 @@ def kind_of_audio(data: bytes) -> str:
 
 def read_wav(data: bytes) -> Pcm:
     """The samples of a WAV file. Raises `BadAudio`."""
+    form, at, size = _find(data)
+    return _samples(data, at, size, form)
+
+
+def without_samples(data: bytes) -> tuple[Pcm, int]:
+    """The format of a WAV file of which only the beginning has come, and where its samples begin."""
+    (code, channels, rate, bits), at, _ = _find(data)
+    return Pcm(b"", rate, channels, bits, floats=code == _FLOAT), at
+
+
+def _find(data: bytes) -> tuple[_Form, int, int]:
+    """The format, where the samples begin, and how many bytes of them the header names."""
     if not data:
         raise BadAudio("it is empty; a WAV file is needed")
     kind = kind_of_audio(data)
     if kind != "wav":
         raise BadAudio(f"it is {f'of format {kind}' if kind else 'no WAV file'}; a WAV file is needed")
-    form: tuple[int, int, int, int] | None = None
+    form: _Form | None = None
     at = 12
     for _ in range(_MAX_CHUNKS):
         if at + 8 > len(data):
@@ -76,12 +91,12 @@ def read_wav(data: bytes) -> Pcm:
         elif name == b"data":
             if form is None:
                 raise BadAudio("its samples come before their format; the file is damaged")
-            return _samples(data, at, size, form)
+            return form, at, size
         at += size + size % 2
     raise BadAudio("it has no samples; the file is truncated or damaged")
 
 
-def _format(data: bytes, at: int, size: int) -> tuple[int, int, int, int]:
+def _format(data: bytes, at: int, size: int) -> _Form:
     """(code, channels, rate, bits), checked."""
     if size < 16 or at + size > len(data):
         raise BadAudio("its header is truncated")
@@ -103,7 +118,7 @@ def _format(data: bytes, at: int, size: int) -> tuple[int, int, int, int]:
     return code, channels, rate, bits
 
 
-def _samples(data: bytes, at: int, size: int, form: tuple[int, int, int, int]) -> Pcm:
+def _samples(data: bytes, at: int, size: int, form: _Form) -> Pcm:
     code, channels, rate, bits = form
     left = len(data) - at
     if size >= _UNTIL_THE_END:
@@ -118,11 +133,18 @@ def _samples(data: bytes, at: int, size: int, form: tuple[int, int, int, int]) -
 
 def wav_header(rate: int, size: int | None) -> bytes:
     """Of 16-bit mono samples, `size` bytes of them; None = not known yet."""
+    return header_like(Pcm(b"", rate, 1, 16), size)
+
+
+def header_like(form: Pcm, size: int | None) -> bytes:
+    """Of `size` bytes of samples in the format of `form`; None = not known yet."""
     known = 0xFFFFFFFF if size is None else size
-    riff = 0xFFFFFFFF if size is None else size + 36
+    riff = 0xFFFFFFFF if size is None else 36 + size + size % 2  # an odd one takes one more byte behind it
+    code, frame = _FLOAT if form.floats else _PCM, form.frame_bytes
     return struct.pack(
-        "<4sI4s4sIHHIIHH4sI", b"RIFF", riff, b"WAVE", b"fmt ", 16, _PCM, 1, rate, rate * 2, 2, 16, b"data", known
-    )
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", riff, b"WAVE", b"fmt ", 16, code, form.channels, form.rate, form.rate * frame,
+        frame, form.bits, b"data", known,
+    )  # fmt: skip
 
 
 def wav_bytes(samples: bytes, rate: int) -> bytes:
