@@ -82,7 +82,8 @@ class Place:
         url = server.base_url if self.name == "openai" else server.root_url
         text = (
             f'[spear.guests]\nmodule_cache = false\n[[spear.credentials]]\nname = "key"\nenv = "{KEY_ENV}"\n'
-            f'[[spear.backends]]\nname = "it"\nhosting = "local"\ncredentials = ["key"]\nbase_url = "{url}"\nmodel = "m"\n'
+            f'[[spear.backends]]\nname = "it"\nhosting = "local"\ncredentials = ["key"]\nmodel = "m"\n'
+            f'base_url = "{url}"\n'
         )
         return text + self.settings
 
@@ -104,8 +105,11 @@ key_header = "X-Odd-Key"
 chat_completions = { path = "/odd/chat", body = { ask = "{last_user}", engine = "{model}" }, text = "/out/0/t" }
 embeddings = { path = "/odd/embed", body = { texts = "{input}" }, vectors = "/rows/*/v" }
 image_generation = { path = "/odd/draw", body = { what = "{prompt}", size = "{size}" }, images = "/pictures/*/data" }
-text_to_speech = { path = "/odd/say", body = { words = "{input}", how = ["{voice}", "{speed}", "{format}"] }, audio = "/sound" }
 speech_to_text = { path = "/odd/hear", body = { sound = "{audio}", type = "{mime}" }, text = "/heard" }
+[spear.backends.options.text_to_speech]
+path = "/odd/say"
+body = { words = "{input}", how = ["{voice}", "{speed}", "{format}"] }
+audio = "/sound"
 """
 PLACES: Final = {
     place.name: place
