@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import trio
+
 from spear.dialects.wav import BadAudio, Pcm, header_like, read_wav
 from spear.ir import (
     BackendError,
+    CallerError,
     ErrorCode,
     Failure,
     InlineMedia,
@@ -20,6 +23,7 @@ from spear.ir import (
     SpeechSegment,
     SpeechToTextRequest,
     SpeechToTextResult,
+    StoredMedia,
     TextToSpeechRequest,
     TextToSpeechResult,
     make_error,
@@ -32,11 +36,16 @@ from ._split import Cut, Done, Piece, answers_of, joined_answer, placed, told_fa
 
 JOINABLE: Final = frozenset({None, "wav", "pcm", "mp3"})
 """Formats of speech whose pieces can be put together without decoding them."""
-_SENTENCE: Final = re.compile(r".+?(?:[.!?…]+[\"'”’)\]]*\s+|[。！？]+|\n+|\Z)", re.DOTALL)
+_END: Final = re.compile(  # linear: a run of marks is tried once, at its start
+    r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+\s+|[。！？]+|\n+"
+)
 _BLANK: Final = re.compile(r"\s")
 _QUIET_S: Final = 0.02
 _SEARCHED: Final = 0.25
 """The share of a piece, at its end, in which a quiet place is looked for."""
+
+MAX_JOINED_BYTES: Final = 64 * 1024 * 1024
+"""Of all pieces of one speech, which are in memory to be joined."""
 
 _inline = trusted(InlineMedia)
 
@@ -49,11 +58,26 @@ class CutText(Cut):
     ) -> None:
         self._task_id = request.task_id
         self._media = media
+        self._kept: list[StoredMedia] = []
         self.whole = len(payload.input)
         self.pieces = []
         for first, last in sentences(payload.input, max_chars):
             part = payload.model_copy(update={"input": payload.input[first:last]})
             self.pieces.append(Piece(request.model_copy(update={"payload": part}), first, last - 1))
+
+    def took(self, answer: Answer) -> None:
+        assert isinstance(answer.payload, TextToSpeechResult)
+        audio = answer.payload.audio
+        if isinstance(audio, StoredMedia):
+            self._kept.append(audio)
+        if sum(each.size or 0 for each in self._kept) > MAX_JOINED_BYTES:
+            message = f"the speech of the text has more than {MAX_JOINED_BYTES} bytes"
+            raise CallerError(make_error(ErrorCode.MEDIA_TOO_LARGE, message))
+
+    async def leave(self) -> None:
+        with trio.CancelScope(shield=True):  # some milliseconds each
+            for each in self._kept:
+                await self._media.delete(each)
 
     async def joined(self, done: Sequence[Done]) -> Answer:
         given = answers_of(done)
@@ -64,7 +88,7 @@ class CutText(Cut):
         for answer in given:
             assert isinstance(answer.payload, TextToSpeechResult)
             loaded.append(await self._media.load(answer.payload.audio, task_id=self._task_id))
-        data = join_audio(loaded)
+        data = await trio.to_thread.run_sync(join_audio, loaded)
         audio = await self._media.save(data, loaded[0].mime, task_id=self._task_id)
         lengths = [answer.payload.duration_s for answer in given if isinstance(answer.payload, TextToSpeechResult)]
         known = [length for length in lengths if length is not None]
@@ -78,15 +102,15 @@ def sentences(text: str, max_chars: int) -> list[tuple[int, int]]:
     last blank that fits, and without one, anywhere."""
     ranges: list[tuple[int, int]] = []
     first = end = 0
-    for match in _SENTENCE.finditer(text):
-        if match.end() - first > max_chars and end > first:
+    for stop in (*(match.end() for match in _END.finditer(text)), len(text)):
+        if stop - first > max_chars and end > first:
             ranges.append((first, end))
             first = end
-        while match.end() - first > max_chars:
+        while stop - first > max_chars:
             cut = _last_blank(text, first, first + max_chars)
             ranges.append((first, cut))
             first = cut
-        end = match.end()
+        end = stop
     if end > first:
         ranges.append((first, end))
     return [(one, other) for one, other in ranges if text[one:other].strip()] or [(0, len(text))]
