@@ -244,6 +244,15 @@ def test_those_tried_still_bind() -> None:
     assert plan.rejected == {"class": "already_tried", "model": "already_tried", "free": "model_mismatch"}
 
 
+def test_what_is_missing_is_said_without_those_who_do_other_things() -> None:
+    embeds = instance("a", ops=(Operation.EMBEDDINGS,), features=())
+    request = RequestEnvelope(operation=Operation.EMBEDDINGS, payload=EmbeddingsRequest(input=("x",), dimensions=4))
+    plan = plan_for(still_generation(embeds, instance("b", ops=(CHAT,))), request)
+    assert plan.error is not None
+    assert plan.error.message == "no backend has all that the request needs: 1 feature:supports_dimensions"
+    assert plan.error.rejected_reasons == {"a": "feature:supports_dimensions", "b": "operation:embeddings"}
+
+
 def test_the_error_of_an_unknown_model_names_those_there_are() -> None:
     message = plan_for(still_generation(*BOUND[:2]), chat(model="gone")).error.message
     assert "m-1, small" in message
