@@ -1,6 +1,6 @@
 """The kind and its adapter.
 
-Options: `workers`, processes at a time (1 to 8, default 1; each takes about half a gigabyte); `threads` of each (1 to
+Options: `workers`, processes at a time (1 to 8, default 1; each takes 500 to 800 MiB); `threads` of each (1 to
 64, default 1); `batch`, texts that are computed at once (1 to 256, default 32).
 """
 

@@ -233,8 +233,9 @@ async def test_leaving_kills_the_worker_and_frees_its_place(monkeypatch: pytest.
 @pytest.mark.usefixtures("no_model")
 async def test_a_request_of_any_size_through_a_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is sent in calls of 256 texts; what is too long does not count against the backend."""
-    long = FAKE + "    send({'too_long': 0, 'tokens': 400}) if given == ['long'] else send({'tokens': 1, 'cut': 0})\n"
-    long += "    if given != ['long']: send({'vectors': [vector() for _ in given]})\n" + DONE
+    long = FAKE + "    at = given.index('long') if 'long' in given else -1\n"
+    long += "    send({'too_long': at, 'tokens': 400} if at >= 0 else {'tokens': 1, 'cut': 0})\n"
+    long += "    if at < 0: send({'vectors': [vector() for _ in given]})\n" + DONE
 
     async def start(*_: Any) -> Worker:
         return await start_worker((sys.executable, "-S", "-c", long))
@@ -247,6 +248,8 @@ async def test_a_request_of_any_size_through_a_runtime(monkeypatch: pytest.Monke
         with pytest.raises(spear.SpearError, match=r"input\[0\] has 400 tokens"):
             await runtime.embed(["long"])
         assert len((await runtime.embed(["x"])).vectors) == 1
+        some = await runtime.embed(["x"] * 300 + ["long"], degradation=["partial"])
+        assert [len(vector) for vector in some.vectors] == [384] * 300 + [0]
     assert children() == set()
 
 
