@@ -71,16 +71,18 @@ class EventQueue:
         """
         event["seq"] = self.seq + 1
         data = _json.dump(event)
-        size = len(data) + EVENT_BYTES
+        size = len(data)
         while self._events and not self._fits(size):
             await self._room.park()
         if not self.closed and not self.ended:
-            self._holdings.take(size)
+            self._holdings.take(size + EVENT_BYTES)
             self._append(data, last)
 
     def _fits(self, size: int) -> bool:
         return (
-            len(self._events) < self._max_events and self._bytes + size <= self._max_bytes and self._holdings.fits(size)
+            len(self._events) < self._max_events
+            and self._bytes + size <= self._max_bytes
+            and self._holdings.fits(size + EVENT_BYTES)
         )
 
     def end(self, event: dict[str, Any]) -> None:
@@ -98,7 +100,7 @@ class EventQueue:
     def _append(self, data: bytes, last: bool) -> None:
         self.seq += 1
         self._events.append(data)
-        self._bytes += len(data) + EVENT_BYTES
+        self._bytes += len(data)
         self.ended = self.ended or last
         if len(self._events) == 1:
             self._changed()
@@ -109,15 +111,15 @@ class EventQueue:
 
     def pop(self) -> None:
         """Forget the oldest event, which the guest has."""
-        size = len(self._events.popleft()) + EVENT_BYTES
+        size = len(self._events.popleft())
         self._bytes -= size
-        self._holdings.take(-size)
+        self._holdings.take(-size - EVENT_BYTES)
         self._room.unpark_all()
 
     def close(self) -> None:
         """Give back what is held; a waiting producer goes on and queues nothing."""
         self.closed = True
+        self._holdings.take(-self._bytes - EVENT_BYTES * len(self._events))
         self._events.clear()
-        self._holdings.take(-self._bytes)
         self._bytes = 0
         self._room.unpark_all()

@@ -11,6 +11,7 @@ import orjson
 
 from tests.servers._behaviour import Behaviour
 from tests.servers._dialect import Dialect
+from tests.servers._operations import wav
 from tests.servers._reply import Answer, BadRequest, Question
 
 
@@ -33,8 +34,7 @@ def read(path: str, body: dict[str, Any]) -> Question | dict[str, Any]:
         case "/odd/draw", {"what": str()}:
             return {"pictures": [{"data": base64.b64encode(png()).decode()}] * body.get("n", 1)}
         case "/odd/say", {"words": str(words)}:
-            wav = b"RIFF\x24\0\0\0WAVEfmt " + words.encode()
-            return {"sound": "data:audio/wav;base64," + base64.b64encode(wav).decode()}
+            return {"sound": "data:audio/wav;base64," + base64.b64encode(wav(0.05 * len(words))).decode()}
         case "/odd/hear", {"sound": str(sound), "type": str(kind)}:
             return {"heard": [f"{len(base64.b64decode(sound))} bytes", f" of {kind}"], "took": 1.5}
         case "/odd/chat", {"ask": str(text)}:

@@ -21,6 +21,7 @@ from spear.dialects.openai_chat import fill_usage, message_from_wire, one_line, 
 from spear.dialects.openai_embeddings import embeddings_of
 from spear.dialects.openai_images import MAX_PICTURES, checked_image
 from spear.ir import (
+    AudioDelta,
     BackendError,
     ChatChoice,
     ChatMessage,
@@ -56,6 +57,7 @@ from ._values import unsaid, value_of
 MAX_MEDIA: Final = 64 * 1024 * 1024
 _MAX_BODY: Final = 96 * 1024 * 1024
 """Of an answer that has media in base64."""
+_PIECE: Final = 65_536
 
 
 class JsonAdapter:
@@ -91,8 +93,18 @@ class JsonAdapter:
     async def stream(self, request: RequestEnvelope, call: Call) -> AsyncGenerator[AsyncIterator[StreamItem], None]:
         """The whole answer, told at once: nothing is known of how such a server would stream."""
         answer = await self.invoke(request, call)
-        async with aclosing(_items(self._instance.name, answer)) as items:
+        sound = await self._sound(answer, request.task_id)
+        async with aclosing(_items(self._instance.name, answer, sound)) as items:
             yield items
+
+    async def _sound(self, answer: Answer, task_id: str | None) -> list[StreamEvent]:
+        """What was said, in the pieces in which a stream tells it."""
+        if not isinstance(answer.payload, TextToSpeechResult):
+            return []
+        data = (await self._client.host.media.load(answer.payload.audio, task_id=task_id)).data
+        form = format_of(data) or ""
+        pieces = (data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
+        return [AudioDelta(audio=base64.b64encode(piece).decode("ascii"), format=form) for piece in pieces]
 
     async def _body(self, request: RequestEnvelope, settings: OperationSettings) -> dict[str, JsonValue]:
         payload = request.payload
@@ -237,8 +249,8 @@ def _choice(reading: _Reading) -> ChatChoice:
     return ChatChoice(index=0, message=message, finish_reason=reason)
 
 
-def _items(backend: str, answer: Answer) -> AsyncGenerator[StreamItem, None]:
-    deltas: list[StreamEvent] = []
+def _items(backend: str, answer: Answer, sound: list[StreamEvent]) -> AsyncGenerator[StreamItem, None]:
+    deltas = sound
     payload = answer.payload
     message = payload.choices[0].message if isinstance(payload, ChatResult) and payload.choices else None
     if message is not None:

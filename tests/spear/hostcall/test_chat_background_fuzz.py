@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,10 +69,12 @@ async def test_any_order(rounds: list[list[Any]], steps: list[tuple[str, int]]):
         readers: list[Reader] = []
         for what, number in steps:
             await step(probe, session, readers, what, number)
-        for reader in readers:
-            while not reader.closed and probe.guest.requests.in_flight:
-                await reader.read(probe, 30_000)
+        with trio.fail_after(10):
+            while probe.guest.requests.in_flight:
+                for reader in readers:
+                    await reader.read(probe, 30_000)
                 await settle()
+        for reader in readers:
             reader.check()
         await settle()
         entry = probe.guest.fds.get(session)

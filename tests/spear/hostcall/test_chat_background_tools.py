@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from spear.hostcall import ChatReply, Limits
+from spear.hostcall._endings import Exited
 from spear.hostcall._fds import HUP, IN
 from spear.ir import Started
 from tests.spear.hostcall.probe import Probe, Streaming, open_probe, success, wants
@@ -321,6 +322,49 @@ async def test_a_guest_that_ends_in_the_middle_leaves_nothing():
         await settle()
     assert chat.left == 1
     assert probe.guest.requests.in_flight == 0
+
+
+async def test_an_exit_inside_the_tool_ends_the_guest():
+    chat = Streaming([wants(("c1", "exits", "{}"))])
+
+    async def run() -> None:
+        async with open_probe(chat, pages=4, extra=TOOLS) as probe:
+            session = await prepare(probe, "exits")
+            fd = await probe.call("cchat_send", session, ASYNC | AUTO)
+            await settle()
+            await probe.out("cchat_recv", fd)
+
+    with pytest.raises(Exited):
+        await run()
+
+
+async def test_a_guest_that_is_cancelled_inside_the_tool():
+    async with stream_with(wants(("c1", "spins", "{}"))) as probe:
+        session = await prepare(probe, "spins")
+        fd = await probe.call("cchat_send", session, ASYNC | AUTO)
+        await settle()
+        with trio.move_on_after(0.1) as scope:
+            await probe.out("cchat_recv", fd)
+        assert scope.cancelled_caught
+        assert messages(probe, session)[-1]["role"] == "assistant"  # nobody will read it any more
+
+
+async def test_a_guest_that_never_waits_still_gets_its_events():
+    polls = """
+ (func (export "polls") (param $fd i32) (result i32) (local $r i32) (local $n i32)
+   (loop $l
+     (i32.store (i32.const 8) (i32.const 4000))
+     (local.set $r (call $cchat_recv (local.get $fd) (i32.const 4096) (i32.const 8)))
+     (if (i32.gt_s (local.get $r) (i32.const 0)) (then (local.set $n (i32.add (local.get $n) (i32.const 1)))))
+     (br_if $l (local.get $r)))
+   (local.get $n))
+"""
+    chat = Streaming([STARTED, 0.01, STARTED, 0.01, success()])
+    async with open_probe(chat, extra=polls) as probe:
+        session = await probe.call("cchat_create")
+        fd = await probe.call("cchat_send", session, STREAM)
+        with trio.fail_after(5):
+            assert await probe.call("polls", fd) == 3  # started only once
 
 
 def test_names_are_those_of_the_table():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spear.hostcall._errno import Refused
-from spear.hostcall._event_queue import EVENT_BYTES, EventQueue
+from spear.hostcall._event_queue import EventQueue
 from spear.hostcall._holdings import Holdings
 from tests.spear.hostcall.probe import RELAXED
 
@@ -55,7 +55,9 @@ async def test_events_come_out_in_order_with_their_numbers():
     assert queue.drained
 
 
-@pytest.mark.parametrize("bounds", [{"max_events": 2}, {"max_bytes": 2 * (EVENT_BYTES + 20)}], ids=["count", "bytes"])
+@pytest.mark.parametrize(
+    "bounds", [{"max_events": 2}, {"max_bytes": 2 * len(b'{"seq":1,"type":"a"}')}], ids=["count", "bytes"]
+)
 async def test_a_full_queue_makes_the_producer_wait(bounds):
     queue, _, _ = queue_of(**bounds)
     done: list[int] = []
@@ -76,7 +78,7 @@ async def test_a_full_queue_makes_the_producer_wait(bounds):
 
 
 async def test_one_event_larger_than_the_queue_goes_into_an_empty_one():
-    queue, _, _ = queue_of(max_bytes=500)
+    queue, _, _ = queue_of(max_bytes=20)
     await queue.put({"type": "a", "x": "y" * 1000})
     with trio.move_on_after(0.01) as scope:
         await queue.put({"type": "b"})
