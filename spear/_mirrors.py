@@ -11,6 +11,7 @@ from actors import StartFailed, Supervisor, SupervisorClosed
 from ._tree import CannotStart
 from .config import Config, MirrorLimits
 from .ir import ConfigError, Problem
+from .media import MediaStore
 from .router import Desk, Mirroring, mirrors_spec
 from .router.mirrors import Journal
 from .telemetry import Counters
@@ -21,8 +22,9 @@ _FIXED = ("max_inflight", "max_waiting")
 class MirrorsNode:
     """Once started, the actor stays: a configuration that no longer mirrors gives it nothing to do."""
 
-    def __init__(self, desk: Desk, supervisor: Supervisor, counters: Counters) -> None:
+    def __init__(self, desk: Desk, supervisor: Supervisor, counters: Counters, media: MediaStore) -> None:
         self._desk = desk
+        self._media = media
         self._supervisor = supervisor
         self._counters = counters
         self._started: MirrorLimits | None = None
@@ -33,7 +35,8 @@ class MirrorsNode:
             return
         mirroring = Mirroring(self._counters)
         try:
-            mirroring.ref = await self._supervisor.start(mirrors_spec(self._desk, mirroring, config.mirrors))
+            spec = mirrors_spec(self._desk, mirroring, config.mirrors, self._media.delete)
+            mirroring.ref = await self._supervisor.start(spec)
         except (StartFailed, SupervisorClosed) as error:
             raise CannotStart(f"the mirrors did not start: {error}") from None
         self._desk.mirroring = mirroring

@@ -1,16 +1,14 @@
-"""The composition root: from a configuration to a running tree of actors, and the face that callers see."""
+"""The face that callers see of a running tree of actors; `_open` makes it."""
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from random import Random
-from typing import TYPE_CHECKING, Any, Final, Literal, Never
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import trio
 from pydantic import JsonValue
@@ -18,24 +16,17 @@ from pydantic import JsonValue
 from actors import (
     ActorCrashed,
     ActorStopped,
-    Instrument,
     Node,
     Ref,
     Spec,
-    StartFailed,
     Supervisor,
     SupervisorClosed,
-    open_supervisor,
 )
 
 from ._capabilities import capabilities_of, usable_operations
-from ._discovery import with_discovered
 from ._extras import need
 from ._guest_chat import GuestChat
 from ._guest_operations import guest_operations
-from ._mcp import check_addresses, open_mcp
-from ._media import keep_media, open_media
-from ._mirrors import MirrorsNode, check_records_file
 from ._operations import (
     EmbedReply,
     ImageReply,
@@ -49,12 +40,10 @@ from ._operations import (
     with_references,
 )
 from ._reload import Reloader, ReloadReport, Source
-from ._tree import Backends, Executions, RunGuest
-from ._watch import Look, Watcher, look_now, watched
-from .backends import Kind, canonical_kind, find_kind
-from .config import DISCOVERED, Config, RedisConfig, default_config, load_config
+from ._shown import backends_shown
+from ._tree import Executions, RunGuest
+from .config import Config
 from .config import TaskConfig as Task  # its public name
-from .filters import FilterFunction, Filters
 from .ir import (
     ChatResult,
     Completed,
@@ -72,30 +61,20 @@ from .ir import (
 from .media import MediaStore
 from .normalize import request_from_openai, with_requirements, with_stored_media
 from .router import (
-    Decisions,
-    DecisionWriter,
     Desk,
     Explanation,
-    Instance,
     RouterMessage,
-    build_generation,
     failed_response,
-    flush_decisions,
-    router_spec,
 )
 from .router import invoke as ask_router
 from .router import stream as stream_from_router
-from .router.limits import local_meter
-from .router.probes import has_probes, prober_spec
-from .router.shared import Link, shared_limits_spec
-from .telemetry import ActorCounters, Counters, RequestCounters
+from .telemetry import Counters, RequestCounters
 
 if TYPE_CHECKING:
     from .hostcall import ByteSink, Execution, LogSink, Offer, Termination
 
 DRAIN_SECONDS: Final = 10.0
 TASK_ID_CHARACTERS: Final = 128
-_SUCCESSOR: Final = re.compile(r" #\d+$")
 _LISTS: Final = frozenset({list, tuple})
 Observer = Callable[[RequestEnvelope, ResponseEnvelope], None]
 
@@ -165,7 +144,7 @@ class Runtime:
         Waits for reloads before it, for the files, and for new instances to start (up to 30 s), not for those that
         leave. Cancelled, it has happened whole or not at all. Raises ValueError where there is nothing to read again.
         """
-        return await self._reloader.reload(None if config is None else _source(config))
+        return await self._reloader.reload(None if config is None else source_of(config))
 
     async def invoke(self, request: RequestEnvelope) -> ResponseEnvelope:
         """Ask once. Waits for the answer, at most as long as the request's `timeout_ms` or the host's default.
@@ -360,49 +339,7 @@ class Runtime:
     def backends(self) -> list[dict[str, Any]]:
         """Every configured instance with its state: "running", or why it is not usable. No addresses; of keys their
         names and what is known of them."""
-        now = trio.current_time()
-        discovered = frozenset(self._desk.generation.config.discovered)
-        rows = [
-            {
-                "name": each.name,
-                "kind": each.kind_name,
-                "hosting": each.config.hosting.value,
-                "answers_to": list(each.config.answers_to),
-                "weight": each.weight,
-                "priority": each.priority,
-                "ops": [op.value for op in each.capabilities.ops],
-                "features": sorted(each.features),
-                "transports": [transport.value for transport in each.capabilities.transports],
-                "inflight": each.inflight,
-                "queued": each.queued,
-                "state": _state(each),
-                "detail": "",
-                "discovered": each.name in discovered,
-                "keys": [] if each.pool is None else each.pool.observe(now),
-            }
-            for each in self._desk.generation.instances
-        ]
-        skipped = [
-            {
-                "name": each.name,
-                "kind": each.kind,
-                "hosting": "",
-                "answers_to": [],
-                "weight": 0,
-                "priority": 0,
-                "ops": [],
-                "features": [],
-                "transports": [],
-                "inflight": 0,
-                "queued": 0,
-                "state": each.reason,
-                "detail": each.detail,
-                "discovered": each.origin.key == DISCOVERED,
-                "keys": [],
-            }
-            for each in self._desk.generation.skipped
-        ]
-        return rows + skipped
+        return backends_shown(self._desk.generation)
 
     def usage(self) -> dict[str, Any]:
         """What is left of rates and budgets, as of now; never waits, changes nothing.
@@ -461,152 +398,7 @@ class Runtime:
             yield event
 
 
-@asynccontextmanager
-async def open_runtime(
-    config: Config | Path | str | Mapping[str, Any] | None = None,
-    *,
-    instruments: Sequence[Instrument] = (),
-    observer: Observer | None = None,
-    seed: int | None = None,
-    kinds: Mapping[str, Kind] | None = None,
-    filters: Mapping[str, FilterFunction] | None = None,
-    watch: bool = False,
-) -> AsyncIterator[Runtime]:
-    """Start everything that `config` names; when the block is left, all of it has gone.
-
-    Left normally, what is in flight may finish for up to ten seconds; left by an error or a cancellation, it is
-    cancelled. Installs no signal handlers, touches no global state, and opens no connection before the first request
-    or probe, but to look for models where the configuration says so (`discovery`).
-
-    Args:
-        config: a `Config`, the path of a TOML file, or a mapping of the same shape; None = the embedded backends.
-        instruments: see `actors.Instrument`.
-        observer: called with every finished request and its response; what it raises is raised from the call.
-        seed: makes the router's choices repeatable.
-        kinds: kinds of backends by name, looked at before all others: one's own without an installed entry point, or
-            fakes in tests (`spear.testing`).
-        filters: the functions of the configuration's filters of kind `python`, by name: from the question, a mapping,
-            to what the filter says, a mapping or None. An `async def` runs in the request's task, others in a thread.
-        watch: look at the file, and at the files of its keys, every second, and reload when one has changed. What goes
-            wrong then is in the log and in the counters. Needs a path.
-
-    Raises:
-        ConfigError: with everything that is wrong in it; nothing was started then.
-        RoutingError: a backend could not be opened (backend_unavailable); what was started has been stopped.
-    """
-    _check_loop()
-    source = _source(default_config() if config is None else config)
-    if watch and not isinstance(source, Path):
-        raise ValueError("watch=True needs the path of a file to look at")
-    loaded = source if isinstance(source, Config) else load_config(source)
-    seen: Look = {}
-    if watch and isinstance(source, Path):
-        seen = look_now(watched(source, loaded))
-        loaded = load_config(source)  # again: what changes after the look is seen as a change
-    loaded = await with_discovered(loaded)
-    find = _finder(kinds or {})
-    link = None if loaded.redis is None else _link(loaded.redis)
-    desk = Desk(
-        build_generation(loaded, find_kind=find),
-        rng=Random(seed) if seed is not None else None,
-        meters=local_meter if link is None else link.meter,
-    )
-    await check_records_file(loaded)
-    _check_before_start(filters or {}, loaded)
-    counters = Counters()
-    desk.limits.counts.attach(counters)
-    desk.keys.on_change = partial(_count_key, counters)
-    counting = ActorCounters(counters, _actor_label)
-    with closing(Reloader(source, loaded, desk, counters, find)) as reloader:
-        async with (
-            _flushed(desk.decisions),
-            open_media(loaded) as media,
-            open_supervisor(
-                name="runtime", intensity=5, period=30.0, instruments=(counting, *instruments)
-            ) as supervisor,
-        ):
-            runtime = Runtime(desk, supervisor, counters, observer, reloader)
-            runtime._media = desk.media = media
-            await keep_media(media, supervisor)
-            reloader.start_writer = partial(_start_writer, desk, supervisor, [])
-            if loaded.decisions.path is not None:  # before the router, so that it outlives that
-                await reloader.start_writer()
-            owner = Spec(name="filters", factory=lambda: Filters(desk, filters or {}))
-            backends = Spec(name="backends", factory=lambda: Backends(desk, DRAIN_SECONDS), grace=2 * DRAIN_SECONDS)
-            if loaded.redis is not None and link is not None:
-                await supervisor.start(shared_limits_spec(loaded.redis, link, _counting_leases(counters)))
-            try:
-                reloader.start_filters = partial(supervisor.start, owner)
-                if loaded.filters:  # before the router, so that it outlives that
-                    reloader.filters = await reloader.start_filters()
-                reloader.backends = await supervisor.start(backends)
-            except StartFailed as failed:
-                raise failed.__cause__ or failed from None
-            reloader.mcp = await open_mcp(supervisor, loaded)  # before the router and guests, so that it outlives them
-            runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
-            reloader.mirrors = MirrorsNode(desk, supervisor, counters)
-            await reloader.mirrors.prepare(loaded)
-            reloader.start_probes = partial(_start_probes, desk, supervisor, counters, [])
-            if has_probes(loaded):
-                await reloader.start_probes()
-            if watch and isinstance(source, Path):
-                watcher = partial(Watcher, source, lambda: runtime.config, runtime.reload, seen)
-                await supervisor.start(Spec(name="watch", factory=watcher))
-            yield runtime
-
-
-def _count_key(counters: Counters, key: str, change: str) -> None:
-    counters.counter("keys_total", "Keys that were cooled, killed and revived.", key=key, change=change).add()
-
-
-def _link(config: RedisConfig) -> Link:
-    need("coredis", "redis")
-    return Link(config)
-
-
-def _counting_leases(counters: Counters) -> Callable[[bool], None]:
-    leasing = counters.gauge("shared_limits_leasing", "1 while limits are leased from Redis, 0 while shares hold.")
-    about = "How often Redis was lost, so that shares held."
-
-    def changed(now: bool) -> None:
-        leasing.set(int(now))
-        counters.counter("shared_limits_lost_total", about).add(0 if now else 1)
-
-    leasing.set(0)
-    return changed
-
-
-@asynccontextmanager
-async def _flushed(decisions: Decisions) -> AsyncIterator[None]:
-    """Afterwards everything that was recorded is written, where it is to be and can be within three seconds."""
-    try:
-        yield
-    finally:
-        await flush_decisions(decisions)
-
-
-async def _start_writer(desk: Desk, supervisor: Supervisor, started: list[Ref[Never]]) -> None:
-    """With the first configuration that names a file for decisions; it then stays."""
-    if not started:
-        spec: Spec[Never] = Spec(name="decisions", factory=partial(DecisionWriter, desk.decisions))
-        started.append(await supervisor.start(spec))
-
-
-async def _start_probes(desk: Desk, supervisor: Supervisor, counters: Counters, started: list[Ref[Never]]) -> None:
-    """With the first configuration that has somebody probed; from then on it follows the desk's by itself."""
-    if not started:
-        started.append(await supervisor.start(prober_spec(desk, counters)))
-
-
-def _check_before_start(filters: Mapping[str, FilterFunction], config: Config) -> None:
-    check_addresses(config)
-    known = {each.name for each in config.filters if each.kind == "python"}
-    for name in filters.keys() - known:
-        there = ", ".join(sorted(known)) or "none"
-        raise ValueError(f"filters: the configuration has no filter {name!r} of kind python; there are: {there}")
-
-
-def _source(config: Config | Path | str | Mapping[str, Any]) -> Source:
+def source_of(config: Config | Path | str | Mapping[str, Any]) -> Source:
     """What to read again: a path that still means the same file where the program goes to another folder."""
     return Path(config).absolute() if isinstance(config, str | Path) else config
 
@@ -618,36 +410,11 @@ def _spans(config: Config) -> Observer | None:
     return observer
 
 
-def _check_loop() -> None:
-    try:
-        trio.lowlevel.current_trio_token()
-    except (RuntimeError, AttributeError):  # no loop; under asyncio Trio meets a context that is not its own
-        message = "open_runtime needs Trio: use trio.run(main); from asyncio or threads use spear.blocking.open_runtime"
-        raise RuntimeError(message) from None
-
-
 def _envelope(request: object) -> RequestEnvelope:
     if not isinstance(request, RequestEnvelope):
         kind = type(request).__name__
         raise TypeError(f"a RequestEnvelope is needed, not {kind}; spear.ir.validate_request makes one of JSON values")
     return request
-
-
-def _state(instance: Instance) -> str:
-    """For people: why it gets nothing or little, else how its actor is."""
-    if instance.reason or instance.weight == 0:
-        return instance.reason or "drained"
-    now = trio.current_time()
-    health = instance.keys_reason(now) or instance.health.state(now)
-    return instance.status if health == "ok" or instance.status != "running" else health
-
-
-def _actor_label(path: str) -> str:
-    """Guests share one series: each has a name of its own. An instance shares that of those it replaced."""
-    parent, _, name = path.rpartition("/")
-    if _SUCCESSOR.search(name):
-        return f"{parent}/{_SUCCESSOR.sub('', name)}"
-    return f"{parent}/*" if name.startswith("exec-") else path
 
 
 @contextmanager
@@ -660,12 +427,3 @@ def _said_where_closed() -> Iterator[None]:
     except (ActorStopped, SupervisorClosed, EngineClosed):
         message = "the runtime was closed before the guest had ended"
         raise GuestError(make_error(ErrorCode.CANCELLED, message)) from None
-
-
-def _finder(kinds: Mapping[str, Kind]) -> Callable[[str], Kind]:
-    given = {canonical_kind(name): kind for name, kind in kinds.items()}
-
-    def find(name: str) -> Kind:
-        return given.get(canonical_kind(name)) or find_kind(name)
-
-    return find

@@ -22,7 +22,7 @@ from pydantic import JsonValue
 
 from actors import Instrument, Node
 
-from . import _runtime
+from . import _open, _runtime
 from ._operations import EmbedReply, ImageReply, Media, SpeakReply, TranscribeReply, bytes_of
 from ._reload import ReloadReport
 from .backends import Kind
@@ -286,7 +286,7 @@ def open_runtime(
             scope.cancel()
         with scope:
             async with (
-                _runtime.open_runtime(
+                _open.open_runtime(
                     config,
                     instruments=instruments,
                     observer=observer,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
 from spear.ir import Hosting
@@ -83,6 +83,8 @@ def is_public_address(address: str) -> bool:
         inner = _tunnelled_ipv4(parsed)
         if inner is not None and not is_public_address(str(inner)):
             return False
+    if any(parsed in network for network in _NOT_PUBLIC if network.version == parsed.version):
+        return False
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 
@@ -94,6 +96,8 @@ def _tunnelled_ipv4(address: IPv6Address) -> IPv4Address | None:
     return address.teredo[1] if address.teredo is not None else None
 
 
+# Public to some releases of `ipaddress`, and not: site-local, a provider's own equipment, relays, documentation.
+_NOT_PUBLIC: Final = tuple(map(ip_network, ("fec0::/10", "192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
 _NAT64: Final = bytes.fromhex("0064ff9b0000000000000000")
 
 

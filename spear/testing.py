@@ -22,7 +22,8 @@ import trio
 
 from actors import Instrument
 
-from ._runtime import Observer, Runtime, open_runtime
+from ._open import open_runtime
+from ._runtime import Observer, Runtime
 from .backends import Adapter, Answer, Call, Finished, Host, Kind, StreamItem, canonical_kind
 from .config import InstanceConfig
 from .ir import (

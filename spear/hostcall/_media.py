@@ -10,7 +10,7 @@ from spear.hostcall._errno import EINVAL, ENOSYS, Refused
 from spear.hostcall._fds import IN, OUT, Entry
 from spear.hostcall._limits import MIB
 from spear.hostcall._media_port import MediaReader, MediaWriter
-from spear.hostcall._media_ref import MAX_URI_BYTES, done
+from spear.hostcall._media_ref import MAX_URI_BYTES, done, is_mime
 from spear.hostcall._outbuf import put_out
 from spear.ir import StoredMedia
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 MAX_MIME_BYTES: Final = 127
 READ_BYTES: Final = MIB
-_TOKEN: Final = rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-_MIME: Final = re.compile(_TOKEN + rb"/" + _TOKEN + rb"(?:\s*;[\x20-\x7e]*)?")
 _URI: Final = re.compile(rb"smsfile://[A-Za-z0-9_-]{1,240}")
 
 
@@ -86,7 +84,7 @@ def create(guest: Guest, mime_ptr: int, mime_len: int) -> int:
     if "media" not in guest.operations.families:
         return ENOSYS
     mime = guest.memory.read(mime_ptr, mime_len)
-    if _MIME.fullmatch(mime) is None:
+    if not is_mime(mime):
         return EINVAL
     writer = done(lambda: guest.operations.media.create(mime.decode("ascii")))
     entry = Writing(writer, guest.limits.media_bytes)

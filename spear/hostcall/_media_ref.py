@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from spear.hostcall._guest import Guest
 
 MAX_URI_BYTES: Final = 256
+_TOKEN: Final = rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_MIME: Final = re.compile(_TOKEN + rb"/" + _TOKEN + rb"(?: *;[\x20-\x7e]*)?")  # no line ends: it becomes a header
 _OUT_ONLY: Final = {"mime", "sha256", "size"}  # of a reference that came from the host: ignored when it comes back
 _NOT_THERE: Final = make_error(ErrorCode.MEDIA_NOT_ALLOWED, "there is no such object, or this task may not read it")
 _NOT_FETCHED: Final = make_error(ErrorCode.MEDIA_NOT_ALLOWED, "this host does not fetch from there")
@@ -38,15 +41,20 @@ def done(call: Callable[[], T]) -> T:
         raise Refused(_ERRNO.get(error.error.code, EIO), error.error) from None
 
 
+def is_mime(text: bytes) -> bool:
+    """Whether it is `type/subtype`, with parameters or without. How long it may be is looked at elsewhere."""
+    return _MIME.fullmatch(text) is not None
+
+
 def parse_media_ref(value: Any) -> MediaRef:
-    """Raises `Refused` (-22) for another shape, or for what is no standard base64."""
+    """Raises `Refused` (-22) for another shape, or for what is no type or no standard base64."""
     if not isinstance(value, dict):
         raise Refused(EINVAL)
     try:
         found = _made(value)
     except ValidationError:
         found = None
-    if found is None:
+    if found is None or (found.mime is not None and not is_mime(found.mime.encode())):
         raise Refused(EINVAL)
     return found
 

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 from spear._about import DISTRIBUTION, __version__
 
 from ._failures import ConnectionLost, McpFailed, ServerError
-from ._tools import MAX_TOOLS, Listing, read_listing
+from ._tools import Listing, ListingReader
 
 PROTOCOL: Final = "2025-06-18"
 SPOKEN: Final = frozenset({"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"})
@@ -57,18 +57,18 @@ class Client:
 
     async def list_tools(self) -> Listing:
         """All pages. Raises `McpFailed`."""
-        entries: list[Any] = []
+        reader = ListingReader(self._server)
         cursor: str | None = None
         for _ in range(MAX_PAGES):
             result = await self._transport.request("tools/list", {} if cursor is None else {"cursor": cursor})
             page = result.get("tools") if isinstance(result, dict) else None
             if not isinstance(page, list):
                 raise ServerError("its list of tools is no list")
-            entries += page
+            reader.add(page)
             cursor = result.get("nextCursor")
-            if not isinstance(cursor, str) or len(entries) > MAX_TOOLS:
+            if not isinstance(cursor, str) or reader.full:
                 break
-        return read_listing(self._server, entries)
+        return reader.listing
 
     async def call(self, tool: str, arguments: dict[str, Any] | None) -> Any:
         params: dict[str, Any] = {"name": tool}

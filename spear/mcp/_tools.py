@@ -13,6 +13,8 @@ from ._names import encode_name
 
 MAX_TOOLS: Final = 512
 """Of one server; what it lists beyond is left out."""
+MAX_ENTRIES: Final = 2048
+"""Of its list; those behind them are not looked at, whatever they are."""
 MAX_TOOL_BYTES: Final = 65_536
 """Of one definition, as for a guest's own tool."""
 MAX_NAME_BYTES: Final = 256
@@ -47,20 +49,40 @@ class Listing:
 
 def read_listing(server: str, entries: Iterable[Any]) -> Listing:
     """The first of equal names wins."""
-    tools: dict[str, Tool] = {}
-    left_out: list[str] = []
-    for number, entry in enumerate(entries):
-        if len(tools) >= MAX_TOOLS:
-            left_out.append(f"all from number {number} on: a server has at most {MAX_TOOLS} tools")
-            break
-        found = _read(server, entry)
-        if isinstance(found, str):
-            left_out.append(f"number {number}: {found}")
-        elif found.name in tools:
-            left_out.append(f"number {number}: its name is there twice")
-        else:
-            tools[found.name] = found
-    return Listing(tuple(tools.values()), tuple(left_out))
+    reader = ListingReader(server)
+    reader.add(entries)
+    return reader.listing
+
+
+class ListingReader:
+    """Of a list that comes in pages: what was left out of one page is not kept until the last has come."""
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+        self._tools: dict[str, Tool] = {}
+        self._left_out: list[str] = []
+        self._seen = 0
+        self.full = False
+
+    @property
+    def listing(self) -> Listing:
+        return Listing(tuple(self._tools.values()), tuple(self._left_out))
+
+    def add(self, entries: Iterable[Any]) -> None:
+        for number, entry in enumerate(entries, self._seen):
+            if len(self._tools) >= MAX_TOOLS or number >= MAX_ENTRIES:
+                most = f"a server has at most {MAX_TOOLS} tools, and its list {MAX_ENTRIES} entries"
+                self._left_out.append(f"all from number {number} on: {most}")
+                self.full = True
+                return
+            self._seen = number + 1
+            found = _read(self._server, entry)
+            if isinstance(found, str):
+                self._left_out.append(f"number {number}: {found}")
+            elif found.name in self._tools:
+                self._left_out.append(f"number {number}: its name is there twice")
+            else:
+                self._tools[found.name] = found
 
 
 def _read(server: str, entry: Any) -> Tool | str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +35,8 @@ COPIED: Final = "copied"
 """Stands beside an object that is in the second tier."""
 OPEN_OBJECTS: Final = 256
 """Open for reading at a time: each keeps a descriptor."""
+OPEN_OBJECTS_OF_TASK: Final = 64
+"""Of these, by one task: what it keeps open nobody else has to do without."""
 _log = get_logger("spear.media")
 
 
@@ -72,7 +74,7 @@ class FileStore:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._index: dict[str, Record] = {}
         self._lock = Lock()
-        self._readings = 0
+        self._readings: Counter[str | None] = Counter()  # of whom
         sweep_claims(self._writing)
         self._own = Claim(self._writing)
         self.sweep()
@@ -102,13 +104,15 @@ class FileStore:
         this task; RoutingError (overloaded) where too many are open."""
         record = self.find(uri, task_id)
         with self._lock:
-            if self._readings >= OPEN_OBJECTS:
+            if self._readings.total() >= OPEN_OBJECTS:
                 raise overloaded(f"{OPEN_OBJECTS} objects are open for reading already")
-            self._readings += 1
+            if task_id is not None and self._readings[task_id] >= OPEN_OBJECTS_OF_TASK:
+                raise overloaded(f"the task has {OPEN_OBJECTS_OF_TASK} objects open for reading already")
+            self._readings[task_id] += 1
         try:
-            return Reading(self, record, self._open(record))
+            return Reading(self, record, self._open(record), task_id)
         except BaseException:
-            self.closed_reading()
+            self.closed_reading(task_id)
             raise
 
     def _open(self, record: Record) -> int:
@@ -287,9 +291,11 @@ class FileStore:
             for path in (folder / DATA, folder / RECORD, folder, self._objects):
                 sync(path)
 
-    def closed_reading(self) -> None:
+    def closed_reading(self, task_id: str | None) -> None:
         with self._lock:
-            self._readings -= 1
+            self._readings[task_id] -= 1
+            if not self._readings[task_id]:
+                del self._readings[task_id]
 
     def unshare(self, record: Record) -> None:
         """Its bytes are damaged: nobody else gets them."""

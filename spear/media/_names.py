@@ -10,7 +10,7 @@ from spear.ir import invalid_request
 
 SCHEME: Final = "smsfile://"
 _ID: Final = re.compile(r"[0-9a-f]{40}")
-_MIME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+(\s*;[ -~]*)?", re.ASCII)
+_MIME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+( *;[ -~]*)?")
 _MIME_CHARACTERS: Final = 127
 _TASK_CHARACTERS: Final = 256
 

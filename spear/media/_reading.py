@@ -20,12 +20,13 @@ class Reading:
     The checksum is that of all bytes, so it is looked at with the last of them: what is damaged shows before they are
     given."""
 
-    def __init__(self, store: FileStore, record: Record, descriptor: int) -> None:
+    def __init__(self, store: FileStore, record: Record, descriptor: int, task_id: str | None) -> None:
         self.record = record
         self.size = record.size
         self.mime = record.mime
         self.position = 0
         self._store = store
+        self._task_id = task_id
         self._descriptor = descriptor
         self._hash = Hashing()
         self._peeked = b""
@@ -54,7 +55,7 @@ class Reading:
             self._hash.finish()
             os.close(self._descriptor)
             self._descriptor = -1
-            self._store.closed_reading()
+            self._store.closed_reading(self._task_id)
 
     def _fetch(self, wanted: int) -> bytes:
         with disk_errors():

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import trio
 
-from spear._runtime import Runtime, open_runtime
+from spear._open import open_runtime
+from spear._runtime import Runtime
 from spear.config import Config, Price
 
 from ._clock import START, JumpClock

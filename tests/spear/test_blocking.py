@@ -277,13 +277,13 @@ def test_ctrl_c_in_a_waiting_call(fault_server):
 
 WHILE_OPENING = """
 import os, signal, sys, threading, time
-import spear.blocking, spear._runtime
-slow = spear._runtime.load_config
+import spear.blocking, spear._open
+slow = spear._open.load_config
 def load_config(source):
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(0.3)
     return slow(source)
-spear._runtime.load_config = load_config
+spear._open.load_config = load_config
 try:
     with spear.blocking.open_runtime({"spear": {"backends": [{"name": "s", "kind": "stub", "hosting": "local"}]}}):
         print("opened")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
@@ -240,6 +241,13 @@ def test_sentences_lose_nothing_but_blanks(text: str, most: int) -> None:
         assert last - first <= max(most, len(text) if not text.strip() else most)
     kept = "".join(text[first:last] for first, last in ranges)
     assert kept.split() == text.split() or "".join(kept.split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize("text", ["." * 262_144, '."' * 131_072, "." * 131_072 + '"' * 131_072, "!?" * 131_072])
+def test_a_text_of_marks_is_cut_in_no_time(text: str) -> None:
+    began = time.process_time()
+    assert sum(last - first for first, last in sentences(text, 1000)) == len(text)
+    assert time.process_time() - began < 2  # each mark looked at once more for every other: minutes
 
 
 def test_sentences_stay_whole_where_they_fit() -> None:

@@ -101,6 +101,8 @@ BAD_REFS = [
     {"kind": "sms_file", "uri": "smsfile://there", "owner": "other"},
     {"kind": "inline_base64", "mime": "image/png"},
     {"kind": "inline_base64", "mime": "png", "data": "aGFsbG8="},
+    {"kind": "inline_base64", "mime": "image/p ng,x", "data": "aGFsbG8="},
+    {"kind": "http_url", "mime": "image/p ng", "url": "https://example.com/a.png"},
     {"kind": "inline_base64", "mime": "image/png", "data": "aGFsbG8"},
     {"kind": "inline_base64", "mime": "image/png", "data": "aGF\nsbG8="},
     {"kind": "inline_base64", "mime": "image/png", "data": "-_-_"},

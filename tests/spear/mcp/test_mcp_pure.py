@@ -27,7 +27,7 @@ from spear.mcp._messages import (
 from spear.mcp._names import MAX_NAME, decode_name, encode_name
 from spear.mcp._policy import matches
 from spear.mcp._results import content_of, output_bytes, timeout_s
-from spear.mcp._tools import MAX_TOOL_BYTES, MAX_TOOLS, read_listing
+from spear.mcp._tools import MAX_ENTRIES, MAX_TOOL_BYTES, MAX_TOOLS, ListingReader, read_listing
 
 FEW = settings(max_examples=50, deadline=None)
 WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
@@ -205,6 +205,15 @@ def test_equal_names_and_too_many():
     listing = read_listing("s", [{"name": f"t{n}"} for n in range(MAX_TOOLS + 5)])
     assert len(listing.tools) == MAX_TOOLS
     assert len(listing.left_out) == 1
+
+
+def test_a_list_of_nothing_but_rubbish_is_not_read_to_its_end():
+    reader = ListingReader("s")
+    for _ in range(3):
+        reader.add([1] * 1_000_000)
+        assert reader.full
+        assert len(reader.listing.left_out) <= MAX_ENTRIES + 3
+    assert "from number 2048 on" in reader.listing.left_out[-1]
 
 
 @FEW

@@ -171,12 +171,29 @@ def test_an_open_object_keeps_its_bytes(store):
 
 def test_only_so_many_are_open(store):
     ref = put(store)
-    readings = [store.open(ref.uri, "a") for _ in range(_files.OPEN_OBJECTS)]
+    readings = [store.open(ref.uri, None) for _ in range(_files.OPEN_OBJECTS)]
     assert code_of(lambda: store.open(ref.uri, "a")) is ErrorCode.OVERLOADED
     readings.pop().close()
     store.open(ref.uri, "a").close()
     for each in readings:
         each.close()
+
+
+def test_one_task_leaves_others_room(store):
+    ref, other = put(store), put(store, owner="b")
+    readings = [store.open(ref.uri, "a") for _ in range(_files.OPEN_OBJECTS_OF_TASK)]
+    assert code_of(lambda: store.open(ref.uri, "a")) is ErrorCode.OVERLOADED
+    assert get(store, other, "b") == get(store, ref, None) == b"hello"
+    readings.pop().close()
+    assert get(store, ref) == b"hello"
+    for each in readings:
+        each.close()
+
+
+@pytest.mark.parametrize("mime", ["image/png\n;a=b", "image/png\r\n;x", "image/png\t;x", "image/png\v;x"])
+def test_a_type_that_no_header_could_have(store, mime):
+    assert code_of(lambda: store.create(mime, "a")) is ErrorCode.INVALID_REQUEST
+    assert store.account.total.objects == 0
 
 
 def test_expiry(store, clock):

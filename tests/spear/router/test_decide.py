@@ -245,12 +245,11 @@ def test_those_tried_still_bind() -> None:
 
 
 def test_what_is_missing_is_said_without_those_who_do_other_things() -> None:
-    embeds = instance("a", ops=(Operation.EMBEDDINGS,), features=())
-    request = RequestEnvelope(operation=Operation.EMBEDDINGS, payload=EmbeddingsRequest(input=("x",), dimensions=4))
-    plan = plan_for(still_generation(embeds, instance("b", ops=(CHAT,))), request)
-    assert plan.error is not None
-    assert plan.error.message == "no backend has all that the request needs: 1 feature:supports_dimensions"
-    assert plan.error.rejected_reasons == {"a": "feature:supports_dimensions", "b": "operation:embeddings"}
+    generation = still_generation(instance("a", features=()), instance("b", ops=(Operation.EMBEDDINGS,)))
+    error = plan_for(generation, chat(requirements={"required_features": ("supports_tools",)})).error
+    assert error is not None
+    assert error.message == "no backend has all that the request needs: 1 feature:supports_tools"
+    assert error.rejected_reasons == {"a": "feature:supports_tools", "b": "operation:chat_completions"}
 
 
 def test_the_error_of_an_unknown_model_names_those_there_are() -> None:
