@@ -87,7 +87,7 @@ _KEY_LIKE: Final = re.compile(
     | (?P<user> :// ) [^/\s@"']+ @                                         # user and password in an address
     | \b (?: sk | pk | rk | gsk | xai | hf | gh[opsur] ) [-_] [\w*-]{6,} (?: [.]+ [\w*-]+ )*  # vendors' prefixes
     | \b AIza [\w-]{20,}
-    | \b eyJ [\w-]{8,2048}+ \. [\w.-]*                                  # a JSON web token
+    | (?<! [\w-] ) eyJ [\w-]{8,} \. [\w.-]*                              # a JSON web token; each run is tried once
     | (?<! [\w-] ) (?! req_[0-9a-f]{32} \b )                             # our own request ids may be seen
       (?= [A-Za-z_-]* [0-9] ) [A-Za-z0-9_-]{32,} ={0,2}                   # long, with a digit: hex, url-safe base64
     | (?<! [A-Za-z0-9+/] ) (?= [a-z0-9+/]* [A-Z] ) (?= [A-Z0-9+/]* [a-z] ) (?= [A-Za-z+/]* [0-9] )

@@ -6,6 +6,7 @@ import base64
 import re
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from spear.ir import (
     InlineMedia,
     Json,
     RequestEnvelope,
+    SpearError,
     SpeechSegment,
     SpeechToTextRequest,
     SpeechToTextResult,
@@ -36,9 +38,8 @@ from ._split import Cut, Done, Piece, answers_of, joined_answer, placed, told_fa
 
 JOINABLE: Final = frozenset({None, "wav", "pcm", "mp3"})
 """Formats of speech whose pieces can be put together without decoding them."""
-_END: Final = re.compile(  # linear: a run of marks is tried once, at its start
-    r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+\s+|[。！？]+|\n+"
-)
+_SENTENCE: Final = re.compile(r".+?(?:(?<![.!?…])[.!?…]++[\"'”’)\]]*+\s++|[。！？]++|\n++|\Z)", re.DOTALL)
+"""Each run of marks is looked at once, from its beginning: a text of nothing but full stops must not take hours."""
 _BLANK: Final = re.compile(r"\s")
 _QUIET_S: Final = 0.02
 _SEARCHED: Final = 0.25
@@ -77,7 +78,8 @@ class CutText(Cut):
     async def leave(self) -> None:
         with trio.CancelScope(shield=True):  # some milliseconds each
             for each in self._kept:
-                await self._media.delete(each)
+                with suppress(SpearError):  # a disk that fails now: it goes when it expires
+                    await self._media.delete(each)
 
     async def joined(self, done: Sequence[Done]) -> Answer:
         given = answers_of(done)
@@ -102,15 +104,15 @@ def sentences(text: str, max_chars: int) -> list[tuple[int, int]]:
     last blank that fits, and without one, anywhere."""
     ranges: list[tuple[int, int]] = []
     first = end = 0
-    for stop in (*(match.end() for match in _END.finditer(text)), len(text)):
-        if stop - first > max_chars and end > first:
+    for match in _SENTENCE.finditer(text):
+        if match.end() - first > max_chars and end > first:
             ranges.append((first, end))
             first = end
-        while stop - first > max_chars:
+        while match.end() - first > max_chars:
             cut = _last_blank(text, first, first + max_chars)
             ranges.append((first, cut))
             first = cut
-        end = stop
+        end = match.end()
     if end > first:
         ranges.append((first, end))
     return [(one, other) for one, other in ranges if text[one:other].strip()] or [(0, len(text))]

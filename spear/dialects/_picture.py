@@ -12,6 +12,8 @@ MAX_PIXELS: Final = 100_000_000
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _TAIL: Final = 1024
 """How far behind its end mark a picture may have something else."""
+_MAX_SEGMENTS: Final = 10_000
+"""Before the frame header of a JPEG, bytes between them included; more are there to take time."""
 _NO_SIZE: Final = frozenset({0xC4, 0xC8, 0xCC})  # JPEG segments among the frame headers that are none
 
 
@@ -55,9 +57,17 @@ def _png(data: bytes) -> Picture:
 
 
 def _jpeg(data: bytes) -> Picture:
+    width, height = jpeg_size(data)
+    if b"\xff\xd9" not in data[-_TAIL:]:
+        raise NotAPicture("a JPEG that breaks off")
+    return Picture("image/jpeg", width, height)
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height by the frame header; raises `NotAPicture` where that is not soon found."""
     at = 2
-    while at + 9 <= len(data):
-        if data[at] != 0xFF:
+    for _ in range(_MAX_SEGMENTS):
+        if at + 9 > len(data) or data[at] != 0xFF:
             break
         marker = data[at + 1]
         if marker == 0xFF:  # filler
@@ -65,9 +75,7 @@ def _jpeg(data: bytes) -> Picture:
             continue
         if 0xC0 <= marker <= 0xCF and marker not in _NO_SIZE:
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            if b"\xff\xd9" not in data[-_TAIL:]:
-                raise NotAPicture("a JPEG that breaks off")
-            return Picture("image/jpeg", width, height)
+            return width, height
         at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
     raise NotAPicture("a JPEG without its size")
 

@@ -64,6 +64,9 @@ _BY_STATUS: Final = {
     429: _LIMITED,
 }
 _LONGEST_WAIT_S: Final = 30 * 24 * 3600.0
+_MOST_TOLD: Final = 64 * 1024
+"""Characters of an error that are looked at."""
+_LONGEST_KEY: Final = 4096
 
 
 def status_error(
@@ -128,13 +131,24 @@ def retry_after_ms(headers: Mapping[str, str], now: float) -> int | None:
 
 
 def redacted(value: JsonValue, redact: Redact) -> JsonValue:
-    """`value` with every text in it redacted. Before it is cut to length: half a key is a leak too."""
+    """`value` with every text in it redacted. Before it is cut to length: half a key is a leak too. Of texts that are
+    longer together than anybody is told, only the beginning is left: looking through megabytes takes seconds."""
+    return _redacted(value, redact, [_MOST_TOLD])
+
+
+def _redacted(value: JsonValue, redact: Redact, left: list[int]) -> JsonValue:
     if isinstance(value, str):
-        return redact(value)
+        if left[0] <= 0:
+            return ""
+        looked_at = left[0] + _LONGEST_KEY
+        left[0] -= len(value) + 1
+        if left[0] >= 0:
+            return redact(value)
+        return redact(value[:looked_at])[:-_LONGEST_KEY]  # a key that was cut in half stands at the end
     if isinstance(value, dict):
-        return {key: redacted(item, redact) for key, item in value.items()}
+        return {key: _redacted(item, redact, left) for key, item in value.items()}
     if isinstance(value, list):
-        return [redacted(item, redact) for item in value]
+        return [_redacted(item, redact, left) for item in value]
     return value
 
 

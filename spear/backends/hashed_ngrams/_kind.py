@@ -38,6 +38,8 @@ MAX_NUMBERS: Final = 1_048_576
 _MODEL: Final = "hashed-ngrams"
 _FEW: Final = 1000
 """Characters that take less than going to a thread."""
+_A_TEXT: Final = 200
+"""As many of them take as long as a text does, however short."""
 
 _result = trusted(EmbeddingsResult)
 
@@ -47,6 +49,7 @@ class _HashedNgrams(Whole):
         super().__init__(instance.name)
         self._model = (instance.model or "").strip() or _MODEL
         self._dimensions = _dimensions(instance)
+        self._loaded = False
 
     async def invoke(self, request: RequestEnvelope, call: Call) -> Answer:
         wanted = request.payload
@@ -55,12 +58,13 @@ class _HashedNgrams(Whole):
         dimensions = wanted.dimensions or self._dimensions
         chars = sum(map(len, wanted.input))
         _check(len(wanted.input), chars, dimensions)
-        if chars <= _FEW:
+        if self._loaded and chars + _A_TEXT * (len(wanted.input) - 1) <= _FEW:
             result = _compute(wanted, dimensions, lambda: None)
             await trio.lowlevel.checkpoint()
         else:
             work = partial(_compute, wanted, dimensions, trio.from_thread.check_cancelled)
-            result = await trio.to_thread.run_sync(work)
+            result = await trio.to_thread.run_sync(work)  # the first one loads numpy, too
+            self._loaded = True
         return Answer(result, Usage(input_tokens=-(-chars // 4), characters=chars, estimated=True), model=self._model)
 
 

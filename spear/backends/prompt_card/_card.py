@@ -11,6 +11,8 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
+from spear.dialects._picture import NotAPicture, jpeg_size
+
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _LOOKED_AT: Final = 4000
 """Characters of a prompt; more do not fit on any card."""
@@ -34,6 +36,11 @@ class Given:
 
 def read_image(given: Given, most: int) -> Image.Image:
     """Decoded; its size is looked at before its pixels are. Raises `BadImage`."""
+    if given.data.startswith(b"\xff\xd8\xff"):
+        try:
+            jpeg_size(given.data)  # Pillow goes through any number of segments, for as long as it takes
+        except NotAPicture as error:
+            raise BadImage(f"it is {error}") from None
     try:
         image = Image.open(io.BytesIO(given.data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the latter where warnings are errors

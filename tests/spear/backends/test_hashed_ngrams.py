@@ -107,6 +107,22 @@ async def test_a_long_text_leaves_the_loop_alone_and_can_be_left() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_many_short_texts_leave_the_loop_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have few characters, and take as long as long ones."""
+    threads: list[Any] = []
+    run = trio.to_thread.run_sync
+
+    async def watched(work: Any, **options: Any) -> Any:
+        threads.append(work)
+        return await run(work, **options)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", watched)
+    async with local("hashed_ngrams") as adapter:
+        for texts, seen in ((("a",), 1), (("a",), 1), (("a",) * 1000, 2), (("a", "b"), 2)):
+            await adapter.invoke(request(EmbeddingsRequest(input=texts)), CALL)
+            assert len(threads) == seen, "numpy is loaded in a thread, and many texts are counted in one"
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.text(max_size=60), st.integers(16, 64))
 def test_any_text(text: str, dimensions: int) -> None:

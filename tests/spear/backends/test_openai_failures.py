@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spear.backends._http._failures import retry_after_ms, status_error
+from spear.backends._http._failures import _LONGEST_KEY, _MOST_TOLD, redacted, retry_after_ms, status_error
 from spear.ir import ErrorCode, Failure
 from spear.secrets import Redactor, Secret
 
@@ -120,6 +121,17 @@ def test_not_even_half_a_key_is_told(place: str) -> None:
         text = "." * position + KEY + "." * 50
         message = error_of(401, json.dumps({"error": {place: text}}).encode()).error.message
         assert KEY[:4] not in message, position
+
+
+def test_megabytes_of_error_take_no_time_and_tell_no_half_key() -> None:
+    began = time.process_time()
+    redact = Redactor([Secret(KEY)])
+    for text in ("a b1 " * 1_000_000, "-eyJaaaaaaaa" * 400_000, (KEY + " . ") * 150_000):
+        told = redacted({"error": {"message": text, "more": [text] * 3}}, redact)
+        assert KEY[:4] not in json.dumps(told)
+    assert time.process_time() - began < 3
+    for length in range(_MOST_TOLD + _LONGEST_KEY - len(KEY), _MOST_TOLD + _LONGEST_KEY):
+        assert KEY[:4] not in str(redacted("." * length + KEY * 3, redact))
 
 
 def test_a_body_that_broke_off_is_not_told() -> None:

@@ -113,8 +113,9 @@ async def test_a_mask_keeps_what_it_covers() -> None:
         (png((40, 40), (1, 2, 3)), "image/jpeg", "says image/jpeg and is image/png"),
         (b"", "image/png", "no image of a known format"),
         (b"<svg/>", "image/svg+xml", "no image of a known format"),
+        (b"\xff\xd8" + b"\xff" * 30_000_000, "image/jpeg", "a JPEG without its size"),  # ten seconds for Pillow
     ],
-    ids=["20000x20000", "10000x10000", "5000x10", "truncated", "lying", "empty", "svg"],
+    ids=["20000x20000", "10000x10000", "5000x10", "truncated", "lying", "empty", "svg", "filling"],
 )
 async def test_images_that_cannot_be_used(data: bytes, mime: str, says: str) -> None:
     with pytest.raises(CallerError, match=rf"image: it .*({says})"):

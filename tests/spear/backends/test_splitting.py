@@ -249,6 +249,13 @@ def test_sentences_lose_nothing_but_blanks(text: str, most: int) -> None:
     assert kept.split() == text.split() or "".join(kept.split()) == "".join(text.split())
 
 
+@pytest.mark.parametrize("text", ["." * 262_144, '."' * 131_072, "." * 131_072 + '"' * 131_072, "!?" * 131_072])
+def test_a_text_of_marks_is_cut_in_no_time(text: str) -> None:
+    began = time.process_time()
+    assert sum(last - first for first, last in sentences(text, 1000)) == len(text)
+    assert time.process_time() - began < 2  # each mark looked at once more for every other: minutes
+
+
 def test_sentences_stay_whole_where_they_fit() -> None:
     text = "One is here. Two is there! And the third one is rather longer than that."
     parts = [text[first:last] for first, last in sentences(text, 30)]

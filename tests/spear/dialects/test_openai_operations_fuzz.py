@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import struct
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -107,6 +108,15 @@ def test_any_bytes_are_a_picture_of_a_usable_size_or_none(beginning, data, cut):
         return
     assert 0 < picture.width <= MAX_SIDE
     assert 0 < picture.height <= MAX_SIDE
+
+
+@pytest.mark.parametrize("filling", [b"\xff", b"\xff\xe0\x00\x02"])
+def test_a_picture_of_nothing_but_segments_takes_no_time(filling):
+    data = b"\xff\xd8" + filling * (16_000_000 // len(filling))
+    began = time.process_time()
+    with pytest.raises(NotAPicture, match="without its size"):
+        read_picture(data)
+    assert time.process_time() - began < 0.3
 
 
 def test_the_sizes_of_real_pictures():
