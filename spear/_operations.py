@@ -188,7 +188,9 @@ async def media_of(given: object, field: str, family: Literal["image", "audio"],
     if isinstance(given, bytearray | memoryview):
         given = bytes(given)
     if not isinstance(given, bytes):
-        raise invalid_request(field, f"must be bytes, a path or a reference, not {type(given).__name__}")
+        raise invalid_request(
+            field, f"must be bytes, a path, or a StoredMedia, InlineMedia or UrlMedia, not {type(given).__name__}"
+        )
     mime = media_type(given, field, family, name=name)
     return await reference(given, mime, media, task_id=None, inline_bytes=media.config.max_inline_bytes)
 

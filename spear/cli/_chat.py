@@ -14,6 +14,7 @@ from spear.ir import (
     ContentDelta,
     ErrorEvent,
     Meta,
+    Operation,
     RequestEnvelope,
     ResponseEnvelope,
     Routing,
@@ -177,7 +178,10 @@ def footer(response: ResponseEnvelope) -> str:
     usage = response.usage
     if usage.input_tokens is not None:
         about = "≈ " if usage.estimated else ""
-        parts.append(f"{about}{usage.input_tokens} + {usage.output_tokens or 0} tokens")
+        # Embeddings have no output: their tokens are those of the input alone.
+        output = "" if response.operation is Operation.EMBEDDINGS else f" + {usage.output_tokens or 0}"
+        counted = f"{usage.input_tokens}{output}"
+        parts.append(f"{about}{counted} {'token' if counted == '1' else 'tokens'}")
     images = "image" if usage.images == 1 else "images"
     others = ((usage.characters, "characters"), (usage.images, images), (usage.audio_seconds, "s of sound"))
     parts += [f"{round(count, 1):g} {what}" for count, what in others if count is not None]

@@ -17,6 +17,7 @@ import spear
 import spear.guests
 from actors import Node
 from spear import Runtime
+from spear.backends import find_kind
 from spear.ir import (
     ContentDelta,
     RequestEnvelope,
@@ -121,6 +122,8 @@ def demo(quick: bool, keep: Path | None) -> None:
     """
 
     async def main() -> int:
+        for kind in ("stub", "openai_chat"):  # a wheel may have been built without them: said before anything is shown
+            find_kind(kind)
         began = time.perf_counter()
         stage = Stage()
         click.echo(click.style("Spear: guests, routing and backends as supervised actors", bold=True))

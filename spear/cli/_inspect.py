@@ -86,7 +86,7 @@ def capabilities(config_path: Path | None, as_json: bool) -> None:
         rows = [
             (
                 operation,
-                ", ".join(found["models"].get(operation, ())) or "(unbound)",
+                ", ".join(found["models"].get(operation, ())) or "(any model)",
                 ", ".join(f.removeprefix("supports_") for f in found["features"].get(operation, ())),
             )
             for operation in found["operations"]

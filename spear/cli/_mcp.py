@@ -47,6 +47,9 @@ def mcp(servers: tuple[str, ...], config_path: Path | None, as_json: bool) -> No
             print_json({"servers": rows})
         else:
             click.echo(_shown(rows))
+            for row in rows:
+                if why := _why(row):
+                    click.echo(f"spear: {row['server_id']}: {why}", err=True)
         return 0 if len(tools) == len(wanted) else 1
 
     run_command(main)
@@ -71,8 +74,7 @@ def _shown(rows: list[dict[str, Any]]) -> str:
     lines = []
     for row in rows:
         state = row["state"] if row["state"] != "ready" or row["tools"] else "ready, no tools"
-        detail = "; ".join(filter(None, (row["detail"], row["stderr"] and f"stderr: {row['stderr']}")))
-        first = (row["server_id"], row["transport"], state + (f": {detail}" if detail else ""))
+        first = (row["server_id"], row["transport"], state)
         left_out = [("", f"({len(row['left_out'])} left out: {row['left_out'][0]}, …)")] if row["left_out"] else []
         tools = [*((tool["name"], _first_line(tool["description"])) for tool in row["tools"]), *left_out]
         lines += [(*first, *tools[0]) if tools else (*first, "", "")]
@@ -81,6 +83,11 @@ def _shown(rows: list[dict[str, Any]]) -> str:
         ("server", "transport", "state", "tool", "what it does"),
         [tuple(printable(cell) for cell in line) for line in lines],
     )
+
+
+def _why(row: dict[str, Any]) -> str:
+    """Beside the table: as a cell of it, it would make every line as long."""
+    return printable("; ".join(filter(None, (row["detail"], row["stderr"] and f"stderr: {row['stderr']}"))))
 
 
 def _first_line(text: str) -> str:

@@ -44,7 +44,7 @@ PolicyName = str
 OnExhausted = Literal["wait", "panic", "fail"]
 DegradationStep = Literal[
     "tools_by_prompt", "merge_system", "mask_to_text", "drop_timestamps", "strip_ssml", "default_voice",
-    "parameters_dropped", "partial",
+    "parameters_dropped", "partial", "truncate_input",
 ]  # fmt: skip
 ALL_STEPS: Final[tuple[DegradationStep, ...]] = get_args(DegradationStep)
 MaxAttempts = Annotated[int, Field(ge=1, le=10)]

@@ -17,7 +17,7 @@ Check = Callable[[Any], Any]
 STEPS: Final = frozenset(
     {
         *("split_batch", "mask_to_text", "drop_timestamps", "strip_ssml", "default_voice"),
-        *("tools_by_prompt", "merge_system", "parameters_dropped", "partial", "cascade", "stt_only"),
+        *("tools_by_prompt", "merge_system", "parameters_dropped", "partial", "cascade", "stt_only", "truncate_input"),
     }
 )
 """The steps of degradation of all operations: a guest may name one that its operation does not have."""

@@ -13,5 +13,7 @@ MAX_PROMPT_BYTES: Final = 128 * 1024
 """Of the prompt of an image."""
 MAX_SPEECH_BYTES: Final = 256 * 1024
 """Of a text to be spoken."""
+MAX_HINT_BYTES: Final = 16 * 1024
+"""Of the prompt of a transcription."""
 MAX_IMAGES: Final = 10
 MAX_FORM_FIELDS: Final = 64

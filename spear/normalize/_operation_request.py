@@ -32,6 +32,7 @@ from ._limits import (
     MAX_EMBEDDING_BYTES,
     MAX_EMBEDDING_INPUT_BYTES,
     MAX_EMBEDDING_INPUTS,
+    MAX_HINT_BYTES,
     MAX_IMAGES,
     MAX_PROMPT_BYTES,
     MAX_SPEECH_BYTES,
@@ -100,6 +101,8 @@ def checked_payload(kind: type[Any], fields: dict[str, object]) -> RequestPayloa
             _check_image(payload)
         case TextToSpeechRequest():
             _check_text(payload.input, "input", MAX_SPEECH_BYTES)
+        case SpeechToTextRequest(prompt=str(hint)) if hint:
+            _check_text(hint, "prompt", MAX_HINT_BYTES)
         case _:
             pass
     return payload

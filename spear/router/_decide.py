@@ -232,7 +232,9 @@ def _message(generation: Generation, facts: Facts, found: Filtered) -> str:
         case "operation":
             return f"no backend does {facts.operation.value}"
         case "capabilities":
-            return "no backend has all that the request needs: " + _counted(found.rejected)
+            others = f"operation:{facts.operation.value}"  # who does something else says nothing about what is missing
+            able = {name: reason for name, reason in found.rejected.items() if reason != others}
+            return "no backend has all that the request needs: " + _counted(able)
         case "lists" | "rights" if facts.backend is not None:
             return f"the named backend cannot take it: {found.rejected[facts.backend]}"
         case "lists" | "rights":

@@ -116,7 +116,7 @@ async def test_speak():
         (lambda r: r.image("", image=PNG), "prompt: is empty"),
         (lambda r: r.transcribe(PNG), "audio: is image/png by its first bytes; a recording is needed"),
         (lambda r: r.transcribe(b"noise"), "audio: is of no known type; a recording is needed"),
-        (lambda r: r.transcribe(3), "audio: must be bytes, a path or a reference, not int"),
+        (lambda r: r.transcribe(3), "audio: must be bytes, a path, or a StoredMedia, InlineMedia or UrlMedia, not int"),
         (lambda r: r.transcribe(WAV, timestamps="letters"), "timestamps: must be 'none', 'segment' or 'word'"),
         (lambda r: r.speak("x" * (256 * 1024 + 1)), "input: has 262145 bytes, at most 262144 are allowed"),
         (lambda r: r.speak("x", speed=9.0), "speed: must be less than or equal to 4"),

@@ -5,6 +5,7 @@ the second answers; what was tried, used, paid and settled, and that nothing sta
 from __future__ import annotations
 
 import functools
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,10 +45,12 @@ class Case:
     usage: Usage
     cost: float
     reserved: float
+    stored: int = 0
     streamed: RequestEnvelope | None = None
 
 
 SAID = "one two three"
+HALF = f'{{"data":[{{"b64_json":"{b64encode(png(4, 4)).decode()}"}},{{"url":"http://127.0.0.1:1/x.png"}}]}}'
 CASES = {
     "embed": Case(
         "embeddings",
@@ -58,10 +61,11 @@ CASES = {
     ),
     "image": Case(
         "generations",
-        {"body": '{"data":[]}'},
+        {"body": HALF},
         Usage(input_tokens=2, output_tokens=100, images=2),
         0.5 + 202e-6,
         0.5 + 2e-6,
+        2,
     ),
     "edit": Case(
         "edits",
@@ -69,6 +73,7 @@ CASES = {
         Usage(input_tokens=2, output_tokens=100, images=1),
         0.25 + 202e-6,
         0.25 + 2e-6,
+        1,
     ),
     "transcribe": Case(
         "transcriptions",
@@ -76,6 +81,7 @@ CASES = {
         Usage(audio_seconds=2.0),
         0.02,
         0.0,
+        0,
         RequestEnvelope(
             operation=Operation.SPEECH_TO_TEXT, task_id="t", payload=Recording(audio=inline(wav(2), "audio/wav"))
         ),
@@ -86,6 +92,7 @@ CASES = {
         Usage(characters=len(SAID), estimated=True),
         39e-6,
         43e-6,
+        1,
         RequestEnvelope(
             operation=Operation.TEXT_TO_SPEECH, task_id="t", payload=TextToSpeechRequest(input=SAID, format="wav")
         ),
@@ -153,6 +160,7 @@ async def test_the_next_backend_answers(fault_servers, ledgers, name, streamed):
                 assert used.model_copy(update={"cost": None, "extra": {}}) == case.usage, what
                 paid += used.cost + (0 if code is ErrorCode.RATE_LIMITED else case.reserved)
                 await first.until(open=0)
+            assert runtime.media.files.account.total.objects == len(faults) * case.stored, "of failures nothing stays"
             await settled(runtime, ledgers, first, second)
             money = [each for each in ledgers.made if each.quota.subject.startswith("budget:money")]
             assert [each.used for each in money] == [pytest.approx(paid)]
@@ -168,3 +176,14 @@ async def test_the_next_backend_answers(fault_servers, ledgers, name, streamed):
     assert (
         len(faults) < first.counts()["total"] <= len(faults) + 2
     )  # a connection that was kept and closed is no attempt
+
+
+async def test_two_images_and_place_for_one(fault_server):
+    source = config(backend(fault_server, "it", kind="openai"), media={"max_objects": 1})
+    with trio.fail_after(LIMIT):
+        async with spear.open_runtime(source) as runtime:
+            with pytest.raises(SpearError) as caught:
+                await runtime.image("a boat", n=2)
+            assert caught.value.code is ErrorCode.MEDIA_TOO_LARGE
+            assert runtime.media.files.account.total.objects == 0
+            assert len(await (await runtime.image("a boat")).load()) == 1

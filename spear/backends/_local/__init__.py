@@ -1,7 +1,9 @@
 """What the kinds that compute on this machine share.
 
-    _whole    an adapter whose stream tells its one answer whole
-    _wants    reading options, and refusing what a kind does not do
+    _pool      worker processes, leased one request at a time
+    _process   one of them, seen from here
+    _wants     reading options, and refusing what a kind does not do
+    _whole     an adapter whose stream tells its one answer whole
 
 Nothing here imports numpy, Pillow or a decoder.
 """
@@ -13,6 +15,10 @@ from spear.dialects.wav import read_wav as read_wav
 from spear.dialects.wav import wav_bytes as wav_bytes
 from spear.dialects.wav import wav_header as wav_header
 
+from ._pool import Pool as Pool
+from ._process import Worker as Worker
+from ._process import broken as broken
+from ._process import start_worker as start_worker
 from ._wants import Option as Option
 from ._wants import integer as integer
 from ._wants import limit as limit

@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 from pydantic import JsonValue
 
 from spear.backends._http import HttpClient, json_of, redacted, vectors_of
+from spear.backends._kept import keep_all
 from spear.backends._lacking import without
 from spear.backends._protocol import Answer, Call, StreamItem
 from spear.backends._resolve import with_inline_media
@@ -134,9 +135,9 @@ class JsonAdapter:
                 return _embeddings(reading, payload)
             case ImageRequest():
                 images = [checked_image(data, place) for place, data in enumerate(reading.images())]
-                refs = [await media.save(each.data, each.mime, task_id=request.task_id) for each in images]
+                refs = await keep_all([(each.data, each.mime) for each in images], media, task_id=request.task_id)
                 usage = reading.usage().model_copy(update={"images": len(refs)})
-                return ImageResult(images=tuple(refs)), usage
+                return ImageResult(images=refs), usage
             case SpeechToTextRequest():
                 duration = reading.number("duration_s")
                 usage = reading.usage().model_copy(update={"audio_seconds": duration})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spear.backends._http import FormFile, json_of, multipart
+from spear.backends._kept import keep_all
 from spear.backends._protocol import Answer, Call
 from spear.dialects.openai_audio import form_fields
 from spear.dialects.openai_images import ReceivedImage, checked_image, image_body, images_from_body, wrong_image
@@ -42,9 +43,10 @@ async def draw(to: Operations, request: RequestEnvelope, image: ImageRequest, ca
         value = await json_of(received, to.client.mask, limit=MAX_MEDIA, exact=False)
     check_error(value, to.client.redact)
     images, extra, usage = images_from_body(value)
-    refs = [await _kept(to, each, place, request) for place, each in enumerate(images)]
+    whole = [await _fetched(to, each.url, place, request) if each.url else each for place, each in enumerate(images)]
+    refs = await keep_all([(each.data, each.mime) for each in whole], to.media, task_id=request.task_id)
     raw = value if to.client.host.debug_raw else None
-    return Answer(ImageResult(images=tuple(refs), extra=extra), usage, model_of(value), raw=raw)
+    return Answer(ImageResult(images=refs, extra=extra), usage, model_of(value), raw=raw)
 
 
 def _response_format(option: str, model: str) -> str | None:
@@ -56,12 +58,6 @@ def _response_format(option: str, model: str) -> str | None:
 async def _file(to: Operations, field: str, ref: MediaRef, request: RequestEnvelope) -> FormFile:
     loaded: MediaBytes = await to.load(ref, request)
     return FormFile(field, f"{field}.{_SUFFIXES.get(loaded.mime, 'png')}", loaded.mime, loaded.data)
-
-
-async def _kept(to: Operations, image: ReceivedImage, place: int, request: RequestEnvelope) -> MediaRef:
-    if image.url:
-        image = await _fetched(to, image.url, place, request)
-    return await to.media.save(image.data, image.mime, task_id=request.task_id)
 
 
 async def _fetched(to: Operations, url: str, place: int, request: RequestEnvelope) -> ReceivedImage:

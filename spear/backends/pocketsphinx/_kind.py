@@ -6,14 +6,29 @@ Options: `workers`, processes at a time (1 to 16, default 2; each takes about 10
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import trio
 
-from spear.backends._local import BadAudio, Pcm, integer, limit, not_done_here, only_known, read_wav
+from spear.backends._local import (
+    BadAudio,
+    Pcm,
+    Pool,
+    Worker,
+    broken,
+    integer,
+    limit,
+    not_done_here,
+    only_known,
+    read_wav,
+    start_worker,
+)
 from spear.backends._protocol import Adapter, Answer, Call, Finished, Host, StreamItem
 from spear.config import InstanceConfig
 from spear.ir import (
@@ -35,9 +50,6 @@ from spear.ir import (
 )
 from spear.media import MediaAccess, MediaBytes
 
-from ._pool import Pool
-from ._process import Worker, broken
-
 MAX_SECONDS: Final = 600
 MOST_SECONDS: Final = 3600
 MAX_BYTES: Final = 128 * 1024 * 1024
@@ -47,6 +59,7 @@ HANG_SECONDS: Final = 20.0
 HANG_FACTOR: Final = 5.0
 """A worker that has not ended after `HANG_SECONDS` and so many times the length of the audio hangs. It needs about a
 third of that length on a machine of 2020."""
+_COMMAND: Final = (sys.executable, "-P", str(Path(__file__).with_name("_worker.py")))
 _MODEL: Final = "pocketsphinx-en-us"
 _WAV_MIMES: Final = frozenset({"audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave", "audio/*"})
 
@@ -141,7 +154,7 @@ class _Hearing:
 
     async def begin(self) -> None:
         with trio.move_on_at(self._deadline) as scope:
-            await self._worker.hear(self._samples)
+            await self._worker.give(self._samples)
         if scope.cancelled_caught:
             raise broken("it hangs")
 
@@ -208,7 +221,7 @@ class _PocketsphinxKind:
 
 @asynccontextmanager
 async def _open(instance: InstanceConfig, media: MediaAccess) -> AsyncGenerator[Adapter, None]:
-    pool = Pool(_workers(instance), START_SECONDS)
+    pool = Pool(_workers(instance), START_SECONDS, partial(start_worker, _COMMAND))
     try:
         yield _Pocketsphinx(instance, media, pool)
     finally:

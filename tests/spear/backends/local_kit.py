@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from spear.backends import Adapter, Call, Host, find_kind
@@ -49,6 +51,9 @@ class Shelf:
             raise CallerError(make_error(ErrorCode.MEDIA_TOO_LARGE, "too large"))
         return found
 
+    async def delete(self, ref: StoredMedia) -> None:
+        self.kept.pop(ref.uri, None)
+
     def write(self, mime: str, *, task_id: str | None) -> Any:
         raise NotImplementedError
 
@@ -81,3 +86,16 @@ def wrong_options(kind: str, limits: Limits | None = None, **options: Any) -> st
     except ValueError as error:
         return str(error)
     raise AssertionError("check said nothing")
+
+
+def children() -> set[int]:
+    """The worker processes of this one that have not been collected."""
+    found = set()
+    for folder in Path("/proc").iterdir():
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"worker" in (folder / "cmdline").read_bytes():
+                found.add(int(folder.name))
+        except (OSError, ValueError):
+            continue
+    return found

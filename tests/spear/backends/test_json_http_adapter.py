@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -171,15 +171,31 @@ class Kept:
         self.saved.append((data, mime, task_id))
         return StoredMedia(uri=f"smsfile://kept-{len(self.saved)}", mime=mime)
 
+    @asynccontextmanager
+    async def write(self, mime: str, *, task_id: str | None) -> AsyncIterator[Any]:
+        yield _Writing(self, mime, task_id)
+
     async def load(self, ref: Any, *, task_id: str | None, max_bytes: int | None = None) -> MediaBytes:
         assert isinstance(ref, InlineMedia)
         return MediaBytes(ref.decode(), ref.mime)
 
 
+class _Writing:
+    def __init__(self, store: Kept, mime: str, task_id: str | None) -> None:
+        self._store, self._mime, self._task_id = store, mime, task_id
+        self._data = b""
+
+    async def write(self, data: bytes) -> None:
+        self._data += data
+
+    async def commit(self) -> StoredMedia:
+        return await self._store.save(self._data, self._mime, task_id=self._task_id)
+
+
 @contextmanager
 def kept() -> Iterator[tuple[Kept, Host]]:
     store = Kept()
-    media: MediaAccess = store  # type: ignore[assignment]  # it streams nothing
+    media: MediaAccess = store  # type: ignore[assignment]  # it reads nothing in pieces
     yield store, Host(redact=(Secret(CANARY),), media=media)
 
 

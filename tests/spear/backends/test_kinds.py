@@ -135,6 +135,8 @@ UNUSED = (
     "PIL",
     "pocketsphinx",
     "_pocketsphinx",
+    "torch",
+    "sentence_transformers",
 )
 PROGRAMS = {
     "import": "import spear, spear.backends, spear.ir",

@@ -20,9 +20,8 @@ pytest.importorskip("numpy")
 pytest.importorskip("pocketsphinx")
 
 from spear.backends import Adapter
+from spear.backends._local import Pool, Worker, start_worker
 from spear.backends.pocketsphinx import _kind
-from spear.backends.pocketsphinx._pool import Pool
-from spear.backends.pocketsphinx._process import Worker, start_worker
 from spear.ir import (
     BackendError,
     CallerError,
@@ -36,7 +35,7 @@ from spear.ir import (
 )
 from tests.spear.dialects.test_wav import wav
 
-from .local_kit import CALL, Shelf, inline, local, request, wrong_options
+from .local_kit import CALL, Shelf, children, inline, local, request, wrong_options
 
 speaks = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed: apt-get install it")
 SILENCE = wav(bytes(16_000 * 2))
@@ -50,19 +49,6 @@ def spoken(text: str) -> bytes:
 
 def ask(audio: bytes, mime: str = "audio/wav", **fields: Any) -> Any:
     return request(SpeechToTextRequest(audio=inline(audio, mime), **fields))
-
-
-def children() -> set[int]:
-    """The worker processes of this one that have not been collected."""
-    found = set()
-    for folder in Path("/proc").iterdir():
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"worker" in (folder / "cmdline").read_bytes():
-                found.add(int(folder.name))
-        except (OSError, ValueError):
-            continue
-    return found
 
 
 @speaks
@@ -170,7 +156,7 @@ async def with_workers(monkeypatch: pytest.MonkeyPatch, *programs: str) -> Async
     async def start() -> Worker:
         return await program(left.pop(0) if left else GOOD)()
 
-    def pool(most: int, start_seconds: float) -> Pool:
+    def pool(most: int, start_seconds: float, _: Any) -> Pool:
         pools.append(Pool(most, start_seconds, start))
         return pools[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from contextlib import chdir
 from functools import partial
 
@@ -277,7 +278,7 @@ def test_nobody_does_it(tmp_path, arguments, operation):
 def test_what_all_share(play, tmp_path):
     fake = play(VECTORS)
     done = spear("embed", "a", "b", "-b", "fake", "--timeout", 2.5, "--degrade", "-v", cwd=tmp_path)
-    assert done.err.startswith("— fake (fake) · ")
+    assert re.fullmatch(r"— fake \(fake\) · [\d.]+ ms · 1 token\n", done.err)
     request = fake.requests[0]
     assert (request.routing.backend, request.timeout_ms, request.degradation.mode) == ("fake", 2500, "allow")
     assert request.meta.source == "cli"

@@ -32,8 +32,10 @@ def test_the_table(tmp_path):
     assert done.exit_code == 1
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[2][:4] == ["good", "stdio", "ready", "echo"]
-    assert "bad     stdio      failed: the handshake failed: the server ended with exit code 3" in done.stdout
-    assert "stderr: cannot open /etc/nothing" in done.stdout
+    assert "bad     stdio      failed\n" in done.stdout
+    [why] = [line for line in done.stderr.splitlines() if line.startswith("spear: bad: ")]
+    assert why.startswith("spear: bad: the handshake failed: the server ended with exit code 3")
+    assert "stderr: cannot open /etc/nothing" in why
     assert "(4 left out: number 0: its schema is no object, …)" in done.stdout
     assert processes() == []
 

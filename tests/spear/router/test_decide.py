@@ -244,6 +244,14 @@ def test_those_tried_still_bind() -> None:
     assert plan.rejected == {"class": "already_tried", "model": "already_tried", "free": "model_mismatch"}
 
 
+def test_what_is_missing_is_said_without_those_who_do_other_things() -> None:
+    generation = still_generation(instance("a", features=()), instance("b", ops=(Operation.EMBEDDINGS,)))
+    error = plan_for(generation, chat(requirements={"required_features": ("supports_tools",)})).error
+    assert error is not None
+    assert error.message == "no backend has all that the request needs: 1 feature:supports_tools"
+    assert error.rejected_reasons == {"a": "feature:supports_tools", "b": "operation:chat_completions"}
+
+
 def test_the_error_of_an_unknown_model_names_those_there_are() -> None:
     message = plan_for(still_generation(*BOUND[:2]), chat(model="gone")).error.message
     assert "m-1, small" in message

@@ -1,19 +1,21 @@
-"""One worker process, seen from here. Whoever leases it talks to it alone."""
+"""One worker process, seen from here. Whoever leases it talks to it alone.
+
+Both ways go frames: four bytes of length (little-endian), then that many bytes. It is given frames of any bytes, and
+says JSON: `{"ready": true}` once, and a message with `done` as the last of each answer.
+"""
 
 from __future__ import annotations
 
 import os
 import struct
 import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import trio
 
 from spear.ir import BackendError, ErrorCode, Failure, MalformedJson, make_error, parse_json
 
-_PROGRAM: Final = Path(__file__).with_name("_worker.py")
 _KEPT: Final = (
     "PATH",
     "HOME",
@@ -51,11 +53,11 @@ class Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    async def hear(self, samples: bytes) -> None:
-        """Give it an audio; what it hears in it is told by `next_piece`. Raises `BackendError` where it died."""
+    async def give(self, work: bytes) -> None:
+        """Give it one piece of work; its answer is told by `next_piece`. Raises `BackendError` where it died."""
         self.ready = False
         try:
-            await self._stdin.send_all(struct.pack("<I", len(samples)) + samples)
+            await self._stdin.send_all(struct.pack("<I", len(work)) + work)
         except trio.BrokenResourceError:
             raise broken("it has ended") from None
 
@@ -96,16 +98,16 @@ class Worker:
             await self._stdout.aclose()
 
 
-async def start_worker(command: tuple[str, ...] | None = None) -> Worker:
-    """One that has its model loaded, which takes about half a second. Raises `BackendError`."""
-    command = command or (sys.executable, "-P", str(_PROGRAM))
+async def start_worker(command: Sequence[str], more: Mapping[str, str] | None = None) -> Worker:
+    """One that has said it is ready, with `more` in its environment. Raises `BackendError`."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     try:
         process = await trio.lowlevel.open_process(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={name: os.environ[name] for name in _KEPT if name in os.environ},
+            env=kept | dict(more or {}),
             start_new_session=True,  # the terminal's Ctrl-C is ours to handle
         )
     except OSError as error:
@@ -122,5 +124,5 @@ async def start_worker(command: tuple[str, ...] | None = None) -> Worker:
 
 
 def broken(what: str) -> BackendError:
-    message = f"the recogniser's process failed: {what}; the next request gets another one"
+    message = f"its worker process failed: {what}; the next request gets another one"
     return BackendError(make_error(ErrorCode.BACKEND_ERROR, message), Failure.SERVER)

@@ -1,8 +1,8 @@
 """Worker processes, leased one request at a time.
 
-A worker is started when a request finds none free, up to `most`, and kept. One that was left in the middle of an
-answer, because it hung, died, talked nonsense or its caller went, is killed before its place is free again; the next
-request starts another. When the pool closes, all are killed.
+A worker is started when a request finds none free, up to `most`, and kept. One whose answer was no good, or that was
+left in the middle of it, because it hung, died, talked nonsense or its caller went, is killed before its place is free
+again; the next request starts another. When the pool closes, all are killed.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from ._process import Worker, broken, start_worker
+from spear.ir import BackendError
+
+from ._process import Worker, broken
 
 
 class Pool:
-    def __init__(self, most: int, start_seconds: float, start: Callable[[], Awaitable[Worker]] = start_worker) -> None:
+    def __init__(self, most: int, start_seconds: float, start: Callable[[], Awaitable[Worker]]) -> None:
         self._places = trio.CapacityLimiter(most)
         self._start_seconds = start_seconds
         self._start = start
@@ -30,11 +32,14 @@ class Pool:
 
     @asynccontextmanager
     async def lease(self) -> AsyncGenerator[Worker, None]:
-        """Waits for a place. Raises `BackendError` where no worker starts."""
+        """Waits for a place. Raises `BackendError` where no worker starts; a worker whose block raises one is ended."""
         async with self._places:
             worker = await self._living()
             try:
                 yield worker
+            except BackendError:
+                worker.ready = False
+                raise
             finally:
                 if worker.ready and worker.alive:
                     self._idle.append(worker)
