@@ -81,6 +81,13 @@ async def _cut_audio(
 
 
 async def invoke_all(adapter: Adapter, request: RequestEnvelope, cut: Cut, call: Call) -> Answer:
+    try:
+        return await _invoke_all(adapter, request, cut, call)
+    finally:
+        await cut.leave()
+
+
+async def _invoke_all(adapter: Adapter, request: RequestEnvelope, cut: Cut, call: Call) -> Answer:
     takes_partial = wants_partial(request)
     done: list[Done] = []
     left = list(reversed(cut.pieces))
@@ -88,7 +95,9 @@ async def invoke_all(adapter: Adapter, request: RequestEnvelope, cut: Cut, call:
     while left:
         piece = left.pop()
         try:
-            done.append((piece, await adapter.invoke(piece.request, call)))
+            answer = await adapter.invoke(piece.request, call)
+            done.append((piece, answer))
+            cut.took(answer)
         except BackendError as error:
             if again and done and error.error.retryable:
                 again -= 1
@@ -112,12 +121,17 @@ async def invoke_all(adapter: Adapter, request: RequestEnvelope, cut: Cut, call:
 async def stream_all(adapter: Adapter, cut: Cut, call: Call, send: Callable[[StreamItem], Awaitable[None]]) -> None:
     """The pieces' events, one after the other, as those of one stream. A piece that fails ends it."""
     done: list[Done] = []
-    for piece in cut.pieces:
-        try:
-            done.append((piece, await _stream_piece(adapter, piece, cut, call, send)))
-        except BackendError as error:
-            raise placed(error, piece, cut) from None
-    whole = await cut.joined(done)
+    try:
+        for piece in cut.pieces:
+            try:
+                answer = await _stream_piece(adapter, piece, cut, call, send)
+            except BackendError as error:
+                raise placed(error, piece, cut) from None
+            done.append((piece, answer))
+            cut.took(answer)
+        whole = await cut.joined(done)
+    finally:
+        await cut.leave()
     await send(UsageEvent(usage=whole.usage))
     await send(Finished(whole))
 

@@ -61,9 +61,15 @@ class Cut:
         """The same in two; none where it cannot be cut further."""
         return ()
 
+    def took(self, answer: Answer) -> None:
+        """One more has come. Raises `CallerError` where all together are more than one answer can be."""
+
     async def joined(self, done: Sequence[Done]) -> Answer:
         """One answer of them all, of which at least one is an answer."""
         raise NotImplementedError
+
+    async def leave(self) -> None:
+        """However it ended: what the pieces were kept in goes."""
 
 
 def wants_partial(request: RequestEnvelope) -> bool:

@@ -6,20 +6,26 @@ import base64
 import re
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
+
+import trio
 
 from spear.dialects.wav import BadAudio, Pcm, header_like, read_wav
 from spear.ir import (
     BackendError,
+    CallerError,
     ErrorCode,
     Failure,
     InlineMedia,
     Json,
     RequestEnvelope,
+    SpearError,
     SpeechSegment,
     SpeechToTextRequest,
     SpeechToTextResult,
+    StoredMedia,
     TextToSpeechRequest,
     TextToSpeechResult,
     make_error,
@@ -39,6 +45,9 @@ _QUIET_S: Final = 0.02
 _SEARCHED: Final = 0.25
 """The share of a piece, at its end, in which a quiet place is looked for."""
 
+MAX_JOINED_BYTES: Final = 64 * 1024 * 1024
+"""Of all pieces of one speech, which are in memory to be joined."""
+
 _inline = trusted(InlineMedia)
 
 
@@ -50,11 +59,27 @@ class CutText(Cut):
     ) -> None:
         self._task_id = request.task_id
         self._media = media
+        self._kept: list[StoredMedia] = []
         self.whole = len(payload.input)
         self.pieces = []
         for first, last in sentences(payload.input, max_chars):
             part = payload.model_copy(update={"input": payload.input[first:last]})
             self.pieces.append(Piece(request.model_copy(update={"payload": part}), first, last - 1))
+
+    def took(self, answer: Answer) -> None:
+        assert isinstance(answer.payload, TextToSpeechResult)
+        audio = answer.payload.audio
+        if isinstance(audio, StoredMedia):
+            self._kept.append(audio)
+        if sum(each.size or 0 for each in self._kept) > MAX_JOINED_BYTES:
+            message = f"the speech of the text has more than {MAX_JOINED_BYTES} bytes"
+            raise CallerError(make_error(ErrorCode.MEDIA_TOO_LARGE, message))
+
+    async def leave(self) -> None:
+        with trio.CancelScope(shield=True):  # some milliseconds each
+            for each in self._kept:
+                with suppress(SpearError):  # a disk that fails now: it goes when it expires
+                    await self._media.delete(each)
 
     async def joined(self, done: Sequence[Done]) -> Answer:
         given = answers_of(done)
@@ -65,7 +90,7 @@ class CutText(Cut):
         for answer in given:
             assert isinstance(answer.payload, TextToSpeechResult)
             loaded.append(await self._media.load(answer.payload.audio, task_id=self._task_id))
-        data = join_audio(loaded)
+        data = await trio.to_thread.run_sync(join_audio, loaded)
         audio = await self._media.save(data, loaded[0].mime, task_id=self._task_id)
         lengths = [answer.payload.duration_s for answer in given if isinstance(answer.payload, TextToSpeechResult)]
         known = [length for length in lengths if length is not None]

@@ -56,6 +56,9 @@ class MediaAccess(Protocol):
 
     def read(self, ref: MediaRef, *, task_id: str | None) -> AbstractAsyncContextManager[MediaReading]: ...
 
+    async def delete(self, ref: StoredMedia) -> None:
+        """Whoever has it open reads it to its end. Nothing happens where it is not there."""
+
 
 class _NoMedia:
     async def save(self, data: bytes, mime: str, *, task_id: str | None) -> StoredMedia:
@@ -68,6 +71,9 @@ class _NoMedia:
         _refuse()
 
     def read(self, ref: MediaRef, *, task_id: str | None) -> AbstractAsyncContextManager[MediaReading]:
+        _refuse()
+
+    async def delete(self, ref: StoredMedia) -> None:
         _refuse()
 
 

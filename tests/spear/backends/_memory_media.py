@@ -38,6 +38,9 @@ class MemoryMedia:
                     raise _refused(ErrorCode.MEDIA_NOT_FOUND)
                 return self.objects[ref.uri]
 
+    async def delete(self, ref: StoredMedia) -> None:
+        self.objects.pop(ref.uri, None)
+
     @asynccontextmanager
     async def write(self, mime: str, *, task_id: str | None) -> AsyncIterator[MediaWriting]:
         writing = _Writing(self, mime, task_id)

@@ -51,6 +51,9 @@ class Shelf:
             raise CallerError(make_error(ErrorCode.MEDIA_TOO_LARGE, "too large"))
         return found
 
+    async def delete(self, ref: StoredMedia) -> None:
+        self.kept.pop(ref.uri, None)
+
     def write(self, mime: str, *, task_id: str | None) -> Any:
         raise NotImplementedError
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spear import open_runtime
-from spear.backends import Adapter, Answer, Call, Finished, Host
+from spear.backends import Adapter, Answer, Call, Finished, Host, _split_speech
 from spear.backends._several import cut_for, invoke_all, stream_all
 from spear.backends._split import batches
 from spear.backends._split_speech import quiet_cuts, sentences
@@ -25,6 +25,7 @@ from spear.dialects.wav import read_wav, wav_bytes
 from spear.ir import (
     AudioDelta,
     BackendError,
+    CallerError,
     Capabilities,
     ContentDelta,
     Degradation,
@@ -62,10 +63,12 @@ class Shelf:
 
     def __init__(self) -> None:
         self.objects: dict[str, MediaBytes] = {}
+        self.saved = 0
 
     async def save(self, data: bytes, mime: str, *, task_id: str | None) -> StoredMedia:
         await trio.lowlevel.checkpoint()
-        uri = f"smsfile://{len(self.objects)}"
+        self.saved += 1
+        uri = f"smsfile://{self.saved}"
         self.objects[uri] = MediaBytes(data, mime)
         return StoredMedia(uri=uri, mime=mime, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
@@ -75,6 +78,9 @@ class Shelf:
             return MediaBytes(ref.decode(), ref.mime)
         assert isinstance(ref, StoredMedia)
         return self.objects[ref.uri]
+
+    async def delete(self, ref: StoredMedia) -> None:
+        del self.objects[ref.uri]
 
     def write(self, mime: str, *, task_id: str | None) -> AbstractAsyncContextManager[Any]:
         raise NotImplementedError
@@ -342,12 +348,32 @@ SPEECH = "One is here. Two is there! Three."
 
 async def test_long_text_is_spoken_by_sentences() -> None:
     adapter = Speaker()
+    before = set(SHELF.objects)
     answer = await ask(adapter, asking(TextToSpeechRequest(input=SPEECH, format="wav")), max_chars=15)
     assert adapter.asked == ["One is here. ", "Two is there! ", "Three."]
     assert isinstance(answer.payload, TextToSpeechResult)
     whole = (await SHELF.load(answer.payload.audio, task_id=None)).data
     assert read_wav(whole).seconds == pytest.approx(0.33)
     assert answer.usage.characters == len(SPEECH)
+    assert set(SHELF.objects) - before == {answer.payload.audio.uri}  # its pieces have gone
+
+
+async def test_speech_of_too_many_bytes_ends_before_all_of_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_split_speech, "MAX_JOINED_BYTES", len(tone(0.2)))
+    adapter, before = Speaker(), set(SHELF.objects)
+    with pytest.raises(CallerError, match="the speech of the text has more than") as caught:
+        await ask(adapter, asking(TextToSpeechRequest(input=SPEECH, format="wav")), max_chars=15)
+    assert caught.value.code is ErrorCode.MEDIA_TOO_LARGE
+    assert len(adapter.asked) == 2
+    assert set(SHELF.objects) == before
+
+
+@pytest.mark.parametrize("text", ["!" * 250_000, '!"' * 100_000, "!" + '"' * 250_000, "\n" * 250_000, "? " * 100_000])
+def test_no_text_takes_long_to_cut(text: str) -> None:
+    began = time.process_time()
+    ranges = sentences(text, 1000)
+    assert time.process_time() - began < 2  # it was minutes
+    assert all(0 < last - first <= 1000 for first, last in ranges) or not text.strip()
 
 
 async def collected(adapter: Adapter, request: RequestEnvelope, **limits: Any) -> list[Any]:

@@ -7,6 +7,7 @@ from spear.media import NO_MEDIA, MediaBytes
 
 
 class MemoryMedia:
+    delete = NO_MEDIA.delete
     write = NO_MEDIA.write
     read = NO_MEDIA.read
 
