@@ -24,6 +24,11 @@ RAW_INPUT: Final = "_partial_json"
 """In a `tool_use` block put together from a stream: its input as the model wrote it."""
 
 
+def is_error(value: JsonValue) -> bool:
+    """Of an answer or an event: in the provider's own words, or in those of a proxy before it."""
+    return isinstance(value, dict) and (value.get("type") == "error" or value.get("error") is not None)
+
+
 def result_from_anthropic(value: JsonValue) -> tuple[ChatResult, Usage]:
     """Any JSON value; one that is no message has no choices. Texts are joined; reasoning is in the message's `extra` as
     `reasoning_content`, and as signed `thinking_blocks`, which a request takes back; blocks of other types are there as

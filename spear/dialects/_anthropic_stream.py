@@ -31,7 +31,7 @@ from spear.ir import (
     trusted,
 )
 
-from ._anthropic_answer import RAW_INPUT, result_from_anthropic, usage_from_anthropic
+from ._anthropic_answer import RAW_INPUT, is_error, result_from_anthropic, usage_from_anthropic
 from ._openai_assembly import MAX_CHARACTERS, MAX_TOOL_CALLS, broken
 from ._openai_message import Wire
 from ._openai_stream import told_error
@@ -95,6 +95,8 @@ class AnthropicStreamDecoder:
     def feed(self, event: JsonValue) -> list[StreamEvent]:
         if not isinstance(event, dict):
             raise broken("an event of the stream is not an object")
+        if is_error(event):
+            raise told_error(event, "in the stream", self._clean)
         match event.get("type"):
             case "content_block_delta":
                 return self._delta(event)
@@ -109,8 +111,6 @@ class AnthropicStreamDecoder:
             case "message_stop":
                 self._begun()
                 self.done = True
-            case "error":
-                raise told_error(event, "in the stream", self._clean)
         return []
 
     def finish(self) -> tuple[ChatResult, Usage]:
@@ -145,6 +145,8 @@ class AnthropicStreamDecoder:
         index, start = event.get("index"), event.get("content_block")
         if type(index) is not int or not isinstance(start, dict) or index in self._blocks:
             raise broken("a content_block_start has no block, or no index of its own")
+        if not isinstance(start.get("type"), str):
+            raise broken("a block of the stream has no type")
         if len(self._blocks) >= MAX_TOOL_CALLS:
             raise broken(f"answer too large: the stream has more than {MAX_TOOL_CALLS} blocks")
         self._pay(1024 + sum(len(item) for item in start.values() if isinstance(item, str)))

@@ -59,7 +59,7 @@ def result_from_ollama(value: JsonValue, *, request_id: str) -> tuple[ChatResult
     read = _message(message, request_id)
     reason = value.get("done_reason")
     finish = "tool_calls" if read.tool_calls else reason if isinstance(reason, str) and reason else "stop"
-    choice_extra: Wire = {"done_reason": reason} if read.tool_calls and reason not in {None, "stop"} else {}
+    choice_extra: Wire = {"done_reason": reason} if read.tool_calls and reason not in (None, "stop") else {}
     head: Wire = {"id": f"chatcmpl-{request_id}", "object": "chat.completion"}
     created = _unix(value.get("created_at"))
     if created is not None:

@@ -18,6 +18,8 @@ WAV_HEAD: Final = 44
 _UNSAID: Final = 1 << 30
 ENOUGH: Final = 12
 """How many bytes it takes to tell."""
+OTHER_FILES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF", b"PK\x03\x04", b"\x1f\x8b\x08", b"RIFF")
+_PRINTED: Final = frozenset(b"\t\n\r") | frozenset(range(0x20, 0x7F))
 
 
 def format_of(data: bytes) -> str:
@@ -33,6 +35,11 @@ def format_of(data: bytes) -> str:
     if len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0:
         return "aac" if data[1] & 0x06 == 0 else "mp3"
     return ""
+
+
+def looks_like_text(data: bytes) -> bool:
+    """As the errors of servers do. Twelve samples in a row that are letters do not occur at the beginning of speech."""
+    return len(data) >= ENOUGH and _PRINTED.issuperset(data[:ENOUGH])
 
 
 def missing_of_wav(beginning: bytes, size: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._anthropic_answer import is_error as is_error
 from ._anthropic_answer import result_from_anthropic as result_from_anthropic
 from ._anthropic_answer import usage_from_anthropic as usage_from_anthropic
 from ._anthropic_request import anthropic_body as anthropic_body

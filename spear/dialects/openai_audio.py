@@ -31,10 +31,9 @@ from ._openai_stream import told_error
 from ._provider_text import one_line
 from ._recording import ENOUGH as ENOUGH
 from ._recording import MIME_OF as MIME_OF
-from ._recording import WAV_HEAD as WAV_HEAD
+from ._recording import OTHER_FILES, WAV_HEAD, looks_like_text, missing_of_wav
 from ._recording import file_name as file_name
 from ._recording import format_of as format_of
-from ._recording import missing_of_wav as missing_of_wav
 
 MAX_SEGMENTS: Final = 100_000
 """Of one transcript."""
@@ -219,6 +218,34 @@ def speech_body(request: TextToSpeechRequest, *, model: str, voice: str) -> Wire
         if key not in {"model", "input", "stream_format"}:
             body[key] = item
     return body
+
+
+def speech_format(data: bytes, asked: str | None, said: str = "") -> str:
+    """Of speech, by its first bytes; where they have no mark, what was asked for, empty if nothing was. `said` is its
+    content type, which is no evidence of what it is. Raises `BackendError` for what is not what was asked for, or is
+    no speech."""
+    seen = format_of(data)
+    if asked == "pcm" and seen in {"mp3", "aac"}:  # samples may look like anything
+        seen = ""
+    if seen:
+        if asked is not None and asked != seen:
+            raise wrong_speech(f"{asked} was asked for, and it is {seen}")
+        return seen
+    if asked in {"wav", "opus", "flac"}:
+        raise wrong_speech(f"{asked} was asked for, and it does not begin like that")
+    if said.startswith("text/") or said == "application/json" or looks_like_text(data):
+        raise wrong_speech("it is text")
+    if data.startswith(OTHER_FILES):
+        raise wrong_speech("it is a file of another kind")
+    return asked or ""
+
+
+def whole_speech(beginning: bytes, kind: str, size: int) -> None:
+    """Raises `BackendError` for a WAV that is not all there, or has nothing in it."""
+    if kind == "wav" and size <= WAV_HEAD:
+        raise wrong_speech("a WAV without sound")
+    if missing := missing_of_wav(beginning, size):
+        raise wrong_speech(f"a WAV that breaks off, {missing} bytes before its end")
 
 
 def wrong_transcript(what: str) -> Exception:

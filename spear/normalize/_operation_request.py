@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from spear.config import ALL_STEPS
 from spear.ir import (
     CallerError,
     Degradation,
@@ -116,6 +117,9 @@ def degradation_of(value: object) -> Degradation:
         case "allow":
             return Degradation(mode="allow")
         case [*steps] if steps and all(isinstance(step, str) for step in steps):
+            for n, step in enumerate(steps):
+                if step not in ALL_STEPS:  # a misspelled one would never be taken, and nobody would know why
+                    raise invalid_request(f"degradation[{n}]", f"is no step; there are: {', '.join(ALL_STEPS)}")
             return Degradation(mode="allow", steps=tuple(str(step) for step in steps))
         case _:
             raise invalid_request("degradation", 'must be "reject", "allow", or a list of names of steps')

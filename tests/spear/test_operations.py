@@ -105,6 +105,10 @@ async def test_speak():
         (lambda r: r.embed("x" * (2**20 + 1)), "input[0]: has 1048577 bytes, at most 1048576 are allowed"),
         (lambda r: r.embed("a", dimensions=0), "dimensions: must be greater than or equal to 1"),
         (lambda r: r.embed("a", timeout_ms=1.5), "timeout_ms: must be an integer, at least 1"),
+        (
+            lambda r: r.embed("a", degradation=["partial", "hope"]),
+            "degradation[1]: is no step; there are: tools_by_prompt, ",
+        ),
         (lambda r: r.embed("a", degradation=[]), 'degradation: must be "reject", "allow", or a list'),
         (lambda r: r.embed("a", user=object()), "user: not JSON"),
         (lambda r: r.image("a", size="big"), 'size: must be "auto" or WIDTHxHEIGHT in pixels, each 16 to 8192'),

@@ -15,7 +15,7 @@ from spear.backends._http import HttpClient, Received, broken_answer, json_of, p
 from spear.backends._lacking import lacking, without
 from spear.backends._protocol import Answer, Call, Finished, StreamItem
 from spear.backends._resolve import with_inline_media
-from spear.dialects.anthropic import AnthropicStreamDecoder, anthropic_body, result_from_anthropic, schema_of
+from spear.dialects.anthropic import AnthropicStreamDecoder, anthropic_body, is_error, result_from_anthropic, schema_of
 from spear.dialects.openai_chat import body_from_result, fill_usage, one_line, told_error
 from spear.ir import (
     BackendError,
@@ -151,12 +151,10 @@ class AnthropicAdapter:
             if at_end:
                 raise truncated("the last event is incomplete") from None
             raise broken_answer(f"an event of the stream is not JSON: {error}") from None
-        if isinstance(value, dict) and value.get("type") == "error":
-            return redacted(value, self._client.redact)
-        return value
+        return redacted(value, self._client.redact) if is_error(value) else value
 
     def _answer(self, chat: ChatRequest, value: JsonValue, degraded: tuple[str, ...]) -> Answer:
-        if isinstance(value, dict) and value.get("type") == "error":
+        if is_error(value):
             told = redacted(value, self._client.redact)
             assert isinstance(told, dict)
             raise told_error(told, "in an answer with status 200", one_line)

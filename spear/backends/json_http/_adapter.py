@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Final, NoReturn
@@ -17,7 +17,7 @@ from spear.backends._lacking import without
 from spear.backends._protocol import Answer, Call, StreamItem
 from spear.backends._resolve import with_inline_media
 from spear.backends._whole import told_whole
-from spear.dialects.openai_audio import MIME_OF, format_of
+from spear.dialects.openai_audio import MIME_OF, format_of, speech_format, whole_speech
 from spear.dialects.openai_chat import fill_usage, message_from_wire, one_line, provider_error_text
 from spear.dialects.openai_embeddings import embeddings_of
 from spear.dialects.openai_images import MAX_PICTURES, checked_image
@@ -79,7 +79,7 @@ class JsonAdapter:
             if isinstance(request.payload, EmbeddingsRequest):
                 value = await vectors_of(received, self._client.mask, len(request.payload.input))
             elif isinstance(request.payload, ImageRequest | TextToSpeechRequest):
-                value = await json_of(received, self._client.mask, limit=_MAX_BODY)
+                value = await json_of(received, self._client.mask, limit=_MAX_BODY, exact=False)
             else:
                 value = await json_of(received, self._client.mask)
         reading = _Reading(settings, value)
@@ -145,7 +145,10 @@ class JsonAdapter:
                 return SpeechToTextResult(text=text, language=language, duration_s=duration), usage
             case TextToSpeechRequest():
                 data = reading.bytes_of(reading.needed_text("audio"), "audio")
-                mime = MIME_OF.get(format_of(data), reading.settings.mime)
+                asked = payload.format if "format" in reading.settings.body.names else None
+                speech_format(data, asked)
+                whole_speech(data, kind := format_of(data), len(data))
+                mime = MIME_OF.get(kind, reading.settings.mime)
                 ref = await media.save(data, mime, task_id=request.task_id)
                 usage = reading.usage().model_copy(update={"characters": len(payload.input)})
                 return TextToSpeechResult(audio=ref), usage
@@ -183,7 +186,7 @@ class _Reading:
 
     def number(self, key: str) -> float | None:
         found = self.find(key)
-        if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < math.inf:
+        if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= sys.float_info.max:
             return None
         return float(found)
 

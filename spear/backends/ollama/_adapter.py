@@ -81,7 +81,7 @@ class OllamaAdapter:
         if not chat.messages:
             raise invalid_request("messages", "is empty; there must be at least one message")
         missing = lacking(chat, ("n",))
-        if chat.tools and chat.tool_choice not in {"none", "auto"} and chat.tool_choice is not None:
+        if chat.tools and chat.tool_choice not in ("none", "auto", None):
             missing = (*missing, "tool_choice")
         degraded = without(request, missing, "Ollama")
         return await with_inline_media(request, chat, self._client.host.media), degraded

@@ -42,7 +42,7 @@ class _OllamaKind:
                 raise ValueError("options.options: must be a table of Ollama's own options, such as { num_ctx = 8192 }")
             if key == "keep_alive" and (isinstance(value, bool) or not isinstance(value, str | int | float)):
                 raise ValueError('options.keep_alive: must be a number of seconds or a text such as "5m"')
-            if key == "think" and not isinstance(value, bool) and value not in {"low", "medium", "high"}:
+            if key == "think" and not isinstance(value, bool) and value not in ("low", "medium", "high"):
                 raise ValueError('options.think: must be true, false, "low", "medium" or "high"')
 
     def open(self, instance: InstanceConfig, host: Host) -> AbstractAsyncContextManager[Adapter]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from spear.backends._http import Received, broken_answer, json_of
 from spear.backends._protocol import Answer, Call, Finished, StreamItem
-from spear.dialects.openai_audio import ENOUGH, MIME_OF, WAV_HEAD, format_of, missing_of_wav, speech_body, wrong_speech
+from spear.dialects.openai_audio import ENOUGH, MIME_OF, speech_body, speech_format, whole_speech, wrong_speech
 from spear.ir import (
     AudioDelta,
     RequestEnvelope,
@@ -53,10 +53,7 @@ class _Speech:
             data = await self._received.more()
 
     async def answer(self, speech: TextToSpeechRequest) -> Answer:
-        if self.kind == "wav" and self._size <= WAV_HEAD:
-            raise wrong_speech("a WAV without sound")
-        if missing := missing_of_wav(self._first, self._size):
-            raise wrong_speech(f"a WAV that breaks off, {missing} bytes before its end")
+        whole_speech(self._first, self.kind, self._size)
         stored = await self._writing.commit()
         return Answer(TextToSpeechResult(audio=stored), Usage(characters=len(speech.input), estimated=True))
 
@@ -92,7 +89,7 @@ async def _begun(
             check_error(await json_of(received, to.client.mask), to.client.redact)
             raise wrong_speech("it is JSON")
         first = await _first(received)
-        kind = _kind(first, speech, received.media_type)
+        kind = speech_format(first, speech.format, received.media_type) or _UNKNOWN
         async with to.media.write(MIME_OF[kind], task_id=request.task_id) as writing:
             yield _Speech(kind, first, received, writing)
 
@@ -118,21 +115,3 @@ async def _first(received: Received) -> bytes:
     if not data:
         raise wrong_speech("it is empty")
     return data
-
-
-def _kind(data: bytes, speech: TextToSpeechRequest, said: str) -> str:
-    """By the bytes; where they have no mark, by what was asked for. What else the server says of them is no evidence,
-    but text is not speech."""
-    asked = speech.format
-    seen = format_of(data)
-    if asked == "pcm" and seen in {"mp3", "aac"}:  # samples may look like anything
-        seen = ""
-    if seen:
-        if asked is not None and asked != seen:
-            raise wrong_speech(f"{asked} was asked for, and it is {seen}")
-        return seen
-    if asked in {"wav", "opus", "flac"}:
-        raise wrong_speech(f"{asked} was asked for, and it does not begin like that")
-    if said.startswith("text/") or said == "application/json":
-        raise wrong_speech("it is text")
-    return asked or _UNKNOWN

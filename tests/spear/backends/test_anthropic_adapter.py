@@ -63,6 +63,8 @@ FAULTS = [
     Fault("overloaded in the stream", {"error_after": 3, "error_type": "overloaded_error"}, None, ANSWER,
           says="overloaded_error: scripted failure"),
     Fault("limited in the stream", {"error_after": 1, "error_type": "rate_limit_error"}, None, LIMITED),
+    Fault("an error with status 200 of a proxy", {"body": '{"error":{"type":"busy","message":"m"}}'}, ANSWER,
+          ANSWER, says="error in an answer with status 200: busy: m"),
     Fault("an error with status 200", {"body": '{"type":"error","error":{"type":"api_error","message":"m"}}'}, ANSWER,
           ANSWER, says="error in an answer with status 200: api_error: m"),
     Fault("a block without a type", {"body": '{"content":[{}]}'}, ANSWER, ANSWER),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -43,6 +44,7 @@ from spear.ir import (
 from spear.media import MediaAccess, MediaBytes
 from spear.secrets import Secret
 from tests.servers._odd_dialect import png
+from tests.servers._operations import wav
 from tests.servers.dialect_server import DialectServer
 from tests.spear.backends._support import CANARY, ask, call, instance, use
 from tests.spear.backends.dialect_kit import (
@@ -214,6 +216,21 @@ async def test_media_both_ways(dialect_server: DialectServer) -> None:
     assert store.saved[0][0] == png()
 
 
+def told_sound(data: bytes) -> str:
+    return json.dumps({"sound": base64.b64encode(data).decode()})
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "1e300", "-1", "true", '"x"'])
+async def test_a_length_that_is_none_is_left_out(dialect_server: DialectServer, number: str) -> None:
+    dialect_server.script(body=f'{{"heard": "hi", "took": {number}}}')
+    request = envelope(SpeechToTextRequest(audio=InlineMedia(mime="audio/wav", data="")))
+    with trio.fail_after(LIMIT), kept() as (_, host):
+        async with opened("json_http", dialect_server.base_url, host, **FIELDS) as adapter:
+            answer = await adapter.invoke(request, call())
+    assert isinstance(answer.payload, SpeechToTextResult)
+    assert answer.payload.duration_s in (None, 1e300)
+
+
 @pytest.mark.parametrize(
     ("payload", "body", "says"),
     [
@@ -223,6 +240,10 @@ async def test_media_both_ways(dialect_server: DialectServer) -> None:
         (ImageRequest(prompt="x"), '{"pictures": [{"data": 1}]}', "no text where options say that its images are"),
         (TextToSpeechRequest(input="x"), '{"sound": ""}', "audio is empty"),
         (TextToSpeechRequest(input="x"), "{}", "no text where options say that its audio is"),
+        (TextToSpeechRequest(input="x"), told_sound(b'{"error": "no voice left"}'), "it is text"),
+        (TextToSpeechRequest(input="x"), told_sound(png()), "a file of another kind"),
+        (TextToSpeechRequest(input="x"), told_sound(wav(1)[:9000]), "breaks off, 23044 bytes before"),
+        (TextToSpeechRequest(input="x"), told_sound(wav(0)), "without sound"),
         (SpeechToTextRequest(audio=InlineMedia(mime="audio/wav", data="")), "[]", "that its text is"),
     ],
 )

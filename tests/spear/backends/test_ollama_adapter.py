@@ -251,6 +251,10 @@ async def test_vectors_that_cannot_be_used(dialect_server: DialectServer, given:
     [
         ({"generation": Generation(n=2)}, "Ollama has no n"),
         ({"tools": (TOOL,), "tool_choice": "required"}, "Ollama has no tool_choice"),
+        (
+            {"tools": (TOOL,), "tool_choice": {"type": "function", "function": {"name": "add"}}},
+            "Ollama has no tool_choice",
+        ),
     ],
 )
 async def test_what_the_dialect_has_no_word_for(

@@ -6,7 +6,7 @@ import base64
 import math
 import struct
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pytest
@@ -200,6 +200,20 @@ async def test_speech_that_is_none_says_why_and_is_not_kept(fault_server: FaultS
             await use(adapter, how, asking(ASKED["speech"]), call())
     assert (caught.value.code, caught.value.failure) == ANSWER
     assert says in caught.value.error.message
+    assert not media.objects
+
+
+@pytest.mark.parametrize("form", [None, "mp3", "pcm"])
+@pytest.mark.parametrize("body", [b'{"error": "no voice left"}', b"<html>maintenance</html>", png(2, 2)])
+async def test_what_is_called_audio_and_is_none_is_not_kept(
+    fault_server: FaultServer, body: bytes, form: Literal["mp3", "pcm"] | None
+) -> None:
+    media = MemoryMedia()
+    does = {"body_base64": base64.b64encode(body).decode(), "content_type": "audio/mpeg"}
+    fault_server.script(operation="speech", **does)
+    async with opened(fault_server, media) as adapter:
+        with pytest.raises(BackendError, match=r"the speech cannot be used: it is (text|a file of another kind)"):
+            await adapter.invoke(asking(TextToSpeechRequest(input="hello", format=form)), call())
     assert not media.objects
 
 

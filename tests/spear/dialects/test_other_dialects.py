@@ -293,3 +293,21 @@ def test_a_stream_that_is_too_large(dialect: str) -> None:
     decoder.feed(event)
     with pytest.raises(BackendError, match="response too large"):
         decoder.feed(event)
+
+
+@pytest.mark.parametrize("odd", [{}, [], None, 5])
+def test_what_is_of_an_odd_type_is_no_bug(odd: Any) -> None:
+    """Where a text is expected that something is looked up by."""
+    ollama = OllamaStreamDecoder(backend="b", request_id="r")
+    ollama.feed({"message": {"tool_calls": CALLS}, "done_reason": odd, "done": True})
+    result, _ = ollama.finish()
+    assert result.choices[0].finish_reason == "tool_calls"
+    anthropic = AnthropicStreamDecoder(backend="b")
+    anthropic.feed({"type": "message_start", "message": {}})
+    with pytest.raises(BackendError, match="has no type"):
+        anthropic.feed({"type": "content_block_start", "index": 0, "content_block": {"type": odd, "text": "a"}})
+
+
+def test_an_error_of_a_proxy_ends_a_stream_of_anthropics() -> None:
+    with pytest.raises(BackendError, match="no room"):
+        AnthropicStreamDecoder(backend="b").feed({"error": {"message": "no room"}})

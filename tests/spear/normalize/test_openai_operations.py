@@ -397,7 +397,9 @@ def test_speech_in():
         ({"input": "x", "response_format": "aac"}, "response_format: must be one of wav, mp3, pcm, opus, flac"),
         ({"input": "x", "speed": 9}, "speed: must be from 0.25 to 4"),
         ({"input": "x", "speed": True}, "speed: must be a number, not true or false"),
+        ({"input": "x", "speed": 10**400}, "speed: must be from 0.25 to 4"),
         ({"input": "x", "stream_format": CANARY}, "stream_format: must be one of audio, sse"),
+        ({"input": "x", "stream_format": {}}, "stream_format: must be one of audio, sse"),
     ],
 )
 def test_speech_that_is_wrong(body, message):
