@@ -43,6 +43,8 @@ _AGAIN: Final = 3
 _PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
 _MOST_HALVES: Final = 64
+_MOST_IN_A_ROW: Final = 3
+"""Pieces that fail one after the other for reasons of the backend's; then it is down, and the rest is not sent."""
 _ITS_FAULT: Final = frozenset({Failure.REQUEST, Failure.CONTEXT_WINDOW, Failure.REFUSED})
 
 
@@ -91,13 +93,14 @@ async def _invoke_all(adapter: Adapter, request: RequestEnvelope, cut: Cut, call
     takes_partial = wants_partial(request)
     done: list[Done] = []
     left = list(reversed(cut.pieces))
-    again, halves = _AGAIN, _MOST_HALVES
+    again, halves, in_a_row = _AGAIN, _MOST_HALVES, 0
     while left:
         piece = left.pop()
         try:
             answer = await adapter.invoke(piece.request, call)
             done.append((piece, answer))
             cut.took(answer)
+            in_a_row = 0
         except BackendError as error:
             if again and done and error.error.retryable:
                 again -= 1
@@ -112,6 +115,10 @@ async def _invoke_all(adapter: Adapter, request: RequestEnvelope, cut: Cut, call
                 left += reversed(smaller)
                 continue
             done.append((piece, error))
+            in_a_row = 0 if error.failure in _ITS_FAULT else in_a_row + 1
+            if in_a_row == _MOST_IN_A_ROW:
+                done += [(unsent, error) for unsent in reversed(left)]
+                break
     first = done[0][1]
     if isinstance(first, BackendError) and not answers_of(done):
         raise first

@@ -13,7 +13,7 @@ import click
 from spear.ir import ErrorCode, RequestEnvelope, ResponseEnvelope, error_to_exception
 
 from ._chat import footer, tried
-from ._output import Seconds, choose_config, config_option, file_name, json_option, print_json, progress
+from ._output import Seconds, choose_config, config_option, file_name, json_option, print_json, progress, read_stdin
 from ._signals import run_command
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def is_text(name: str, given: str) -> str:
 def text_argument(name: str, given: str) -> str:
     """Itself, or what standard input says where it is "-"."""
     if given == "-":
-        given = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+        given = read_stdin().decode("utf-8", "surrogateescape")
     return is_text(name, given)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -23,7 +22,7 @@ from spear.ir import (
     error_to_exception,
 )
 
-from ._output import Seconds, choose_config, config_option, json_option, print_json, progress
+from ._output import Seconds, choose_config, config_option, json_option, print_json, progress, read_stdin
 from ._signals import run_command
 
 
@@ -107,7 +106,7 @@ def chat(
 
 
 def _read_stdin() -> str:
-    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    return read_stdin().decode("utf-8", "surrogateescape")
 
 
 def _is_text(given: str) -> bool:

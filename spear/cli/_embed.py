@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import click
 from spear.ir import Meta, Operation, RequestEnvelope, ResponseEnvelope, dump_json
 
 from ._asking import Asking, ask, asking_options, is_text, tell, write_out
-from ._output import file_name
+from ._output import file_name, read_stdin
 
 if TYPE_CHECKING:
     from spear import Runtime
@@ -37,13 +36,15 @@ def embed(texts: tuple[str, ...], dimensions: int | None, out: Path | None, **op
     """
     asking = Asking(**options)
     if texts == ("-",):
-        texts = tuple(sys.stdin.buffer.read().decode("utf-8", "surrogateescape").splitlines())
+        texts = tuple(read_stdin().decode("utf-8", "surrogateescape").splitlines())
         if not texts:
             raise click.BadParameter("standard input has no line")
     for text in texts:
         is_text("TEXT", text)
     if out is not None and not out.parent.is_dir():
         raise click.BadParameter(f"{file_name(out.parent)} is no folder")
+    if out is not None and out.is_dir():
+        raise click.BadParameter(f"{file_name(out)} is a folder; expected a file")
 
     def make(runtime: Runtime) -> RequestEnvelope:
         from spear.normalize import request_from_params

@@ -21,6 +21,7 @@ from spear.config import Config, default_config, find_config, load_config
 from spear.ir import dump_json
 from spear.telemetry import configure_logging
 
+MAX_STDIN: Final = 64 * 1024 * 1024
 F = TypeVar("F", bound=Callable[..., Any])
 _SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
@@ -50,6 +51,14 @@ def choose_config(path: Path | None, *, quiet: bool = False) -> Config:
     if not quiet:
         click.echo("spear: no configuration found; using the embedded backends (see `spear config init`)", err=True)
     return default_config()
+
+
+def read_stdin() -> bytes:
+    """All of it, within what any request takes: a program that writes for ever must not fill the memory."""
+    data = sys.stdin.buffer.read(MAX_STDIN + 1)
+    if len(data) > MAX_STDIN:
+        raise click.BadParameter(f"standard input has more than {MAX_STDIN} bytes, which is the most")
+    return data
 
 
 class Seconds(click.FloatRange):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import click
 from spear.ir import Meta, RequestEnvelope, ResponseEnvelope
 
 from ._asking import Asking, ask, asking_options, is_text, shown
-from ._output import print_json
+from ._output import print_json, read_stdin
 
 if TYPE_CHECKING:
     from spear import Runtime
@@ -53,7 +52,7 @@ def transcribe(
         "prompt": None if prompt is None else is_text("--prompt", prompt),
         "translate": True if translate else None,
     }
-    audio = sys.stdin.buffer.read() if str(file) == "-" else file
+    audio = read_stdin() if str(file) == "-" else file
     model = str(given.pop("model"))
 
     async def make(runtime: Runtime) -> RequestEnvelope:

@@ -192,6 +192,28 @@ async def test_with_partial_and_nothing_left_it_fails() -> None:
         await ask(Teller(wrong_word), request, max_batch=1)
 
 
+@pytest.mark.parametrize("answered", [0, 5])
+async def test_with_partial_a_backend_that_is_down_is_left_alone(autojump_clock: Any, answered: int) -> None:
+    def act(payload: EmbeddingsRequest) -> Answer:
+        if len(teller.asked) > answered:
+            raise failing(Failure.SERVER, retryable=True)
+        return embed(payload)
+
+    teller = Teller(act)
+    request = asking(EmbeddingsRequest(input=("a",) * 500), degradation=PARTIAL)
+    if not answered:
+        with pytest.raises(BackendError, match="no such word"):
+            await ask(teller, request, max_batch=1)
+    else:
+        answer = await ask(teller, request, max_batch=1)
+        assert isinstance(answer.payload, EmbeddingsResult)
+        assert answer.payload.vectors == ((1.0, 1.0),) * answered + ((),) * (500 - answered)
+        errors = answer.payload.extra["errors"]
+        assert isinstance(errors, list)
+        assert [each["index"] for each in errors if isinstance(each, dict)] == list(range(answered, 500))
+    assert len(teller.asked) <= answered + 6, "three more tries, and three in a row"
+
+
 async def test_allowing_all_steps_does_not_allow_holes() -> None:
     request = asking(EmbeddingsRequest(input=("a", "bad")), degradation=Degradation(mode="allow"))
     with pytest.raises(BackendError, match="inputs 1 to 1 of 2"):

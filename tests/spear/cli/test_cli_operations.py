@@ -289,3 +289,17 @@ def test_in_a_process_of_its_own(tmp_path):
     done = spear_process("say", "a", "-o", "a.wav", cwd=tmp_path)
     assert (done.code, done.out) == (1, "")
     assert done.err == "spear: missing_capabilities: no backend does text_to_speech\n"
+
+
+@pytest.mark.parametrize("arguments", [("embed",), ("say", "--out", "x.wav"), ("transcribe",), ("chat",)])
+def test_standard_input_has_an_end(monkeypatch, tmp_path, arguments):
+    monkeypatch.setattr("spear.cli._output.MAX_STDIN", 10)
+    done = spear(*arguments, "-", cwd=tmp_path, stdin=b"12345678901")
+    assert (done.code, done.out) == (2, "")
+    assert "standard input has more than 10 bytes" in done.err
+
+
+def test_embed_into_a_folder(tmp_path):
+    done = spear("embed", "a", "--out", tmp_path, cwd=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert "is a folder; expected a file" in done.err
