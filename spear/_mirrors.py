@@ -11,7 +11,6 @@ from actors import StartFailed, Supervisor, SupervisorClosed
 from ._tree import CannotStart
 from .config import Config, MirrorLimits
 from .ir import ConfigError, Problem
-from .media import MediaStore
 from .router import Desk, Mirroring, mirrors_spec
 from .router.mirrors import Journal
 from .telemetry import Counters
@@ -22,9 +21,8 @@ _FIXED = ("max_inflight", "max_waiting")
 class MirrorsNode:
     """Once started, the actor stays: a configuration that no longer mirrors gives it nothing to do."""
 
-    def __init__(self, desk: Desk, supervisor: Supervisor, counters: Counters, media: MediaStore) -> None:
+    def __init__(self, desk: Desk, supervisor: Supervisor, counters: Counters) -> None:
         self._desk = desk
-        self._media = media
         self._supervisor = supervisor
         self._counters = counters
         self._started: MirrorLimits | None = None
@@ -35,8 +33,7 @@ class MirrorsNode:
             return
         mirroring = Mirroring(self._counters)
         try:
-            spec = mirrors_spec(self._desk, mirroring, config.mirrors, self._media.delete)
-            mirroring.ref = await self._supervisor.start(spec)
+            mirroring.ref = await self._supervisor.start(mirrors_spec(self._desk, mirroring, config.mirrors))
         except (StartFailed, SupervisorClosed) as error:
             raise CannotStart(f"the mirrors did not start: {error}") from None
         self._desk.mirroring = mirroring

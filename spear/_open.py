@@ -132,7 +132,7 @@ async def open_runtime(
                 raise failed.__cause__ or failed from None
             reloader.mcp = await open_mcp(supervisor, loaded)  # before the router and guests, so that it outlives them
             runtime._router = await supervisor.start(router_spec(desk, drain=DRAIN_SECONDS))
-            reloader.mirrors = MirrorsNode(desk, supervisor, counters, runtime.media)
+            reloader.mirrors = MirrorsNode(desk, supervisor, counters)
             await reloader.mirrors.prepare(loaded)
             reloader.start_probes = partial(_start_probes, desk, supervisor, counters, [])
             if has_probes(loaded):

@@ -12,19 +12,33 @@ from __future__ import annotations
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, get_args
+from math import inf
+from typing import Any, Final, Protocol, get_args
 from uuid import uuid4
+
+import trio
 
 from actors import Actor, Context, Request, Sink, Spec, StreamRequest
 from spear.config import InstanceConfig
-from spear.ir import ErrorCode, InternalError, Limits, RequestEnvelope, ResultPayload, SpearError, Usage, make_error
+from spear.ir import (
+    ErrorCode,
+    InternalError,
+    Limits,
+    RequestEnvelope,
+    ResultPayload,
+    SpearError,
+    StoredMedia,
+    Usage,
+    make_error,
+)
 from spear.secrets import Redactor
 from spear.telemetry import get_logger
 
 from ._protocol import Adapter, Answer, Call, Finished, Host, Kind, StreamItem
 from ._several import cut_for, invoke_all, splits, stream_all
+from ._turn_media import MAKING, TurnMedia, hand_over
 
 _log = get_logger("spear.backends")
 _NO_LIMITS: Final = Limits()
@@ -59,7 +73,8 @@ class BackendActor(Actor[BackendMessage]):
     def __init__(self, kind: Kind, instance: InstanceConfig, host: Host, limits: Limits = _NO_LIMITS) -> None:
         self._kind = kind
         self._instance = instance
-        self._host = host
+        self._media = TurnMedia(host.media)
+        self._host = replace(host, media=self._media)
         self._limits = limits if splits(limits) else None
         self._adapter: Adapter | None = None
         self._inflight = 0
@@ -74,7 +89,10 @@ class BackendActor(Actor[BackendMessage]):
     async def handle(self, msg: BackendMessage, ctx: Context[BackendMessage]) -> Answer:
         self._inflight += 1
         try:
-            answer = _checked(await self._answer(msg), "invoke() gave")
+            if msg.request.operation in MAKING:
+                answer = await self._made(msg)
+            else:
+                answer = _checked(await self._answer(msg), "invoke() gave")
             self._answered += 1
             return answer
         except BaseException as error:  # noqa: BLE001 - goes on below, where no frame of the adapter is added
@@ -89,7 +107,10 @@ class BackendActor(Actor[BackendMessage]):
     async def handle_stream(self, msg: BackendMessage, out: Sink[StreamItem], ctx: Context[BackendMessage]) -> None:
         self._inflight += 1
         try:
-            await self._answer_stream(msg, out)
+            if msg.request.operation in MAKING:
+                await self._make_stream(msg, out)
+            else:
+                await self._answer_stream(msg, out)
             self._answered += 1
             return
         except BaseException as error:  # noqa: BLE001 - as above
@@ -101,6 +122,17 @@ class BackendActor(Actor[BackendMessage]):
         finally:
             del failed
 
+    async def _made(self, msg: BackendMessage) -> Answer:
+        async with self._media.turn() as made:
+            answer = _checked(await self._answer(msg), "invoke() gave")
+            if trio.current_effective_deadline() != -inf:  # else nobody waits for it any more
+                hand_over(made, answer)
+            return answer
+
+    async def _make_stream(self, msg: BackendMessage, out: Sink[StreamItem]) -> None:
+        async with self._media.turn() as made:
+            await self._answer_stream(msg, _Handing(out, made))
+
     async def _answer(self, msg: BackendMessage) -> Answer:
         assert self._adapter is not None  # lifespan is entered before the first turn
         if self._limits is not None:
@@ -109,7 +141,7 @@ class BackendActor(Actor[BackendMessage]):
                 return await invoke_all(self._adapter, msg.request, cut, msg.call)
         return await self._adapter.invoke(msg.request, msg.call)
 
-    async def _answer_stream(self, msg: BackendMessage, out: Sink[StreamItem]) -> None:
+    async def _answer_stream(self, msg: BackendMessage, out: _Out) -> None:
         assert self._adapter is not None
         if self._limits is not None:
             cut = await cut_for(msg.request, self._limits, self._host.media)
@@ -151,7 +183,32 @@ class BackendActor(Actor[BackendMessage]):
         return InternalError(make_error(ErrorCode.INTERNAL, message, incident=incident))
 
 
-async def _pass_on(items: AsyncIterator[StreamItem], out: Sink[StreamItem]) -> None:
+class _Out(Protocol):
+    def send_nowait(self, item: StreamItem, /) -> bool: ...
+
+    async def send(self, item: StreamItem, /) -> None: ...
+
+
+class _Handing:
+    """A sink, by which what was made becomes the caller's with the answer that names it."""
+
+    def __init__(self, out: Sink[StreamItem], made: list[StoredMedia]) -> None:
+        self._out = out
+        self._made = made
+
+    def send_nowait(self, item: StreamItem, /) -> bool:
+        sent = self._out.send_nowait(item)
+        if sent and isinstance(item, Finished):
+            hand_over(self._made, item.answer)
+        return sent
+
+    async def send(self, item: StreamItem, /) -> None:
+        await self._out.send(item)
+        if isinstance(item, Finished):
+            hand_over(self._made, item.answer)
+
+
+async def _pass_on(items: AsyncIterator[StreamItem], out: _Out) -> None:
     async for item in items:
         if isinstance(item, Finished):
             _checked(item.answer, "Finished has")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +12,9 @@ from ._failures import ConnectionLost
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 """Of one message of a server; a longer one ends the connection."""
+MAX_MESSAGE_VALUES: Final = 500_000
+"""JSON values of one message; more ends the connection. A value may have two bytes, and takes a hundred in memory and a
+microsecond of everybody's time."""
 MAX_UNASKED_BYTES: Final = 16 * 1024 * 1024
 """Of what nobody asked for, on top of `UNASKED_BYTES_PER_S`; more ends the connection."""
 UNASKED_BYTES_PER_S: Final = 65_536
@@ -69,12 +73,26 @@ def reply(question: Question) -> bytes:
 
 
 def read_message(data: bytes) -> Message:
-    """Never raises: what is no message is `Garbage`."""
+    """What is no message is `Garbage`. Raises `ConnectionLost` for one of too many values."""
+    if _surely_over(data, MAX_MESSAGE_VALUES):
+        raise ConnectionLost(f"the server sent a message of more than {MAX_MESSAGE_VALUES} values")
     try:
         value = parse_json(data)
     except MalformedJson as error:
         return Garbage(f"not JSON: {error}")
     return read_value(value)
+
+
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # linear: it never goes back
+
+
+def _surely_over(data: bytes, most: int) -> bool:
+    """By its punctuation: every comma outside of strings stands before a value, and every opening bracket is one."""
+    return _marks(data) > 2 * most and _marks(_STRING.sub(b"", data)) > 2 * most
+
+
+def _marks(data: bytes) -> int:
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
 
 
 def read_value(value: Any) -> Message:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -47,6 +48,7 @@ async def end(process: trio.Process, *, gently: bool) -> None:
             _signal(process, signal.SIGTERM)
             await _ended(process, EXIT_S)
         _signal(process, signal.SIGKILL)  # what it started may be left even where it has gone itself
+        await trio.to_thread.run_sync(_kill_session, process.pid)
         await _ended(process, _REAP_S)
         for stream in (process.stdout, process.stderr):
             if stream is not None:
@@ -62,6 +64,18 @@ async def _ended(process: trio.Process, limit: float) -> bool:
 def _signal(process: trio.Process, number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
+
+
+def _kill_session(number: int) -> None:
+    """Of its session, which began with it, also those that made themselves a group of their own, as the jobs of a shell
+    do. One that began another session is nobody's any more."""
+    for pid in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if not pid.isdecimal():
+            continue
+        with suppress(OSError, IndexError, ValueError):  # it has gone just now
+            state = Path("/proc", pid, "stat").read_bytes().rpartition(b")")[2].split()
+            if int(state[3]) == number and int(pid) != number:
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def how_it_ended(code: int | None) -> str:

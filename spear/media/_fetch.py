@@ -23,6 +23,8 @@ FETCHES: Final = 16
 """At a time; more wait, within their time."""
 REDIRECTS: Final = 3
 _MOST_ADDRESSES: Final = 4
+_TURN: Final = 64
+"""Chunks after which others get their turn: one read may bring ten thousand of them."""
 _REDIRECTED: Final = frozenset({301, 302, 303, 307, 308})
 _GONE: Final = frozenset({404, 410})
 
@@ -83,6 +85,8 @@ class Fetcher:
                 if size > limit:
                     raise too_large(f"what is at the URL has more than {limit} bytes, which is all that can be used")
                 parts.append(part)
+                if not len(parts) % _TURN:
+                    await trio.lowlevel.checkpoint()
         return b"".join(parts)
 
     @asynccontextmanager

@@ -34,9 +34,13 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def is_mime(text: str) -> bool:
+    return len(text) <= _MIME_CHARACTERS and _MIME.fullmatch(text) is not None
+
+
 def check_mime(mime: str) -> str:
     """`mime`, or `CallerError` (invalid_request) unless it is `type/subtype`, with parameters or without."""
-    if len(mime) > _MIME_CHARACTERS or _MIME.fullmatch(mime) is None:
+    if not is_mime(mime):
         shown = ascii(mime[:60])
         raise invalid_request("mime", f"is {shown}; expected type/subtype, at most {_MIME_CHARACTERS} characters")
     return mime

@@ -12,6 +12,7 @@ from spear.config import MediaConfig
 from spear.egress import Origin, is_public_address, origin_of
 
 from ._errors import not_allowed
+from ._names import is_mime
 
 # As narrow as that of a base URL, and with a query: what two parsers could read differently goes to neither.
 _URL: Final = re.compile(
@@ -90,8 +91,8 @@ def check_addresses(addresses: list[str], place: Place) -> None:
 def checked_type(told: str, expected: str | None) -> str:
     """The type of an answer, if it is what the reference says, or without that, if it is media at all."""
     found = told.partition(";")[0].strip().lower()
-    family, _, rest = found.partition("/")
-    if not rest or not found.isprintable():
+    family = found.partition("/")[0]
+    if not is_mime(found):  # it becomes a header, and part of a data: URL
         raise not_allowed("the answer of the URL does not say its type")
     if expected is None:
         if family not in _MEDIA:

@@ -10,6 +10,7 @@ from spear.ir import ResponseEnvelope, SpearError
 
 from ._course import Course
 from ._failures import Fault, fault_of, timed_out
+from ._leftovers import forget
 from ._leg import Leg
 from ._pause import next_leg
 from ._race import Race, late_of
@@ -47,6 +48,8 @@ async def _race(course: Course, race: Race, first: Leg) -> tuple[ResponseEnvelop
             return outcome
         if race.claim(leg):
             answers.append(outcome)
+        else:
+            await forget(course.desk.media, leg.request.payload, outcome)
         return None
 
     goes_on = await race.run(first, attempt)

@@ -177,7 +177,9 @@ def on_stdio(server: Server) -> None:
     """Calls of tools each in a thread, as a server with several clients' calls would."""
     server.note(f"start {os.getpid()}")
     if server.fault == "child":  # something of its own that outlives it
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"], stdin=subprocess.DEVNULL)
+        for group in (None, 0):  # in the server's group, and in one of its own
+            program = [sys.executable, "-c", "import time; time.sleep(3600)"]
+            subprocess.Popen(program, stdin=subprocess.DEVNULL, process_group=group)
     lock = threading.Lock()
 
     def handle(message: dict[str, Any]) -> None:

@@ -175,3 +175,16 @@ async def test_a_reload_with_another_batch_size(fault_server):
     sizes = [len(each["json"]["input"]) for each in fault_server.requests()]
     assert sorted(sizes) == [1, 1, 1, 1, 1, 3], "the old ones went on as they had begun"
     await fault_server.until(open=0, connections_open=0)
+
+
+async def test_an_answer_that_comes_too_late_is_not_kept(fault_servers):
+    """Both answer at about the same time, so that the slower one is at any of its last steps when it has lost."""
+    first, second = fault_servers(), fault_servers()
+    first.script(times=None, operation="speech", delay=0.07)
+    second.script(times=None, operation="speech", delay=0.02)
+    with trio.fail_after(LIMIT):
+        async with spear.open_runtime(hedged(first, second, "text_to_speech")) as runtime:
+            for number in range(1, 31):
+                reply = await runtime.speak("hello you", format="wav")
+                assert await reply.load() == wav(0.05 * 9)
+                assert objects(runtime) == number

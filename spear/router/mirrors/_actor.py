@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -19,10 +19,11 @@ import trio
 from actors import Actor, ActorCrashed, ActorStopped, Context, MailboxFull, Spec
 from spear.backends import Answer, Call, Finished, Invoke, Key, OpenStream
 from spear.config import MirrorLimits
-from spear.ir import ErrorCode, RequestEnvelope, SpearError, StoredMedia, Usage, bears_content, error_to_exception
+from spear.ir import ErrorCode, RequestEnvelope, SpearError, Usage, bears_content, error_to_exception
 from spear.router._desk import Desk
 from spear.router._failures import fault_of, truncated
 from spear.router._instance import Instance
+from spear.router._leftovers import forget
 from spear.router._leg import FIRST_EVENT_S
 from spear.router._respond import send_model
 from spear.router._settle import used_of
@@ -32,7 +33,6 @@ from spear.telemetry import get_logger
 from ._compare import compare, prompt_of, record_of, text_of, texts_of, usage_of
 from ._gate import dropped_for, estimated_cost
 from ._journal import Journal
-from ._leftovers import leftovers
 from ._mirroring import Mirroring, MirrorRequest
 from ._record import MirrorRecord, write_record
 from ._side import OK, UNFINISHED, Side
@@ -44,17 +44,11 @@ _END_S: Final = 1.0
 """How long a backend may take to close a stream that is complete."""
 _LONGEST_SECRET: Final = 65_536
 
-Forget = Callable[[StoredMedia], Awaitable[None]]
-"""Deletes an object from the media store."""
-
 
 class Mirrors(Actor[MirrorRequest]):
-    def __init__(
-        self, desk: Desk, mirroring: Mirroring, forget: Forget, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, desk: Desk, mirroring: Mirroring, clock: Callable[[], float] = time.time) -> None:
         self._desk = desk
         self._mirroring = mirroring
-        self._forget = forget
         self._clock = clock
         self._writing = trio.Lock()
 
@@ -93,8 +87,7 @@ class Mirrors(Actor[MirrorRequest]):
             if reserved is not None:
                 reserved.settle(used_of(usage, reserved.amounts, instance.price), trio.current_time())
         if mirror.answer is not None:
-            for each in leftovers(msg.request.payload, mirror.answer):
-                await self._forget(each)
+            await forget(self._desk.media, msg.request.payload, mirror.answer)
         if msg.mirror.compare:
             await self._record(msg, mirror, deadline, config)
 
@@ -229,12 +222,11 @@ async def _similarity(primary: Side, mirror: Side) -> float | None:
     return measure.value
 
 
-def mirrors_spec(desk: Desk, mirroring: Mirroring, limits: MirrorLimits, forget: Forget) -> Spec[MirrorRequest]:
-    """`max_inflight` mirrors at a time, `max_waiting` more in the mailbox. Stopping it cancels them. `forget` gets what
-    their backends stored."""
+def mirrors_spec(desk: Desk, mirroring: Mirroring, limits: MirrorLimits) -> Spec[MirrorRequest]:
+    """`max_inflight` mirrors at a time, `max_waiting` more in the mailbox. Stopping it cancels them."""
     return Spec(
         name="mirrors",
-        factory=partial(Mirrors, desk, mirroring, forget),
+        factory=partial(Mirrors, desk, mirroring),
         mailbox=limits.max_waiting,
         concurrency=limits.max_inflight,
     )

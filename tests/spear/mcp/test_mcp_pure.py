@@ -207,6 +207,18 @@ def test_equal_names_and_too_many():
     assert len(listing.left_out) == 1
 
 
+@pytest.mark.parametrize("what", [b"[],", b"1,", b'{"a":1},'])
+def test_a_message_of_very_many_values_is_not_read(what):
+    with pytest.raises(ConnectionLost, match="more than 500000 values"):
+        read_message(b'{"jsonrpc":"2.0","id":1,"result":[' + what * 2_000_000 + b"1]}")
+
+
+def test_what_stands_in_a_text_is_no_value():
+    text = '[],"\\{,' * 300_000
+    found = read_message(json.dumps({"jsonrpc": "2.0", "id": 1, "result": text}).encode())
+    assert found == Answer(1, text)
+
+
 def test_a_list_of_nothing_but_rubbish_is_not_read_to_its_end():
     reader = ListingReader("s")
     for _ in range(3):

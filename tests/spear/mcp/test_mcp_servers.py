@@ -339,7 +339,7 @@ async def test_callers_who_leave_at_any_moment():
 async def test_what_a_server_started_goes_with_it():
     async with nothing_left(), opened(stdio("child")) as runtime:
         await runtime.mcp_tools("s")
-        await until(lambda: len(processes("time.sleep(3600)")) == 1)
+        await until(lambda: len(processes("time.sleep(3600)")) == 2)
     import os
 
     left = [p for p in os.listdir("/proc") if p.isdigit() and _line(p).count("import time; time.sleep(3600)")]

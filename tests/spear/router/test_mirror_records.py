@@ -246,9 +246,7 @@ def test_a_secret_that_the_cut_would_halve_is_masked_first() -> None:
         generation=SimpleNamespace(config=SimpleNamespace(secrets=(Secret("quartz-canary-key"),)))
     )
     side = Side("a", "m", "ok")
-    found = Mirrors(desk, cast("Any", None), cast("Any", None))._content(
-        chat("my key is quartz-canary-key"), side, side, 16
-    )
+    found = Mirrors(desk, cast("Any", None))._content(chat("my key is quartz-canary-key"), side, side, 16)
     assert found["prompt"].startswith("my key is")
     assert "quartz" not in found["prompt"]
     assert len(found["prompt"]) <= 16

@@ -1,6 +1,8 @@
-"""What a mirror's backend stored for an answer that nobody gets. Pure."""
+"""What a backend stored for an answer that nobody gets: a mirror's, or that of an attempt which came too late."""
 
 from __future__ import annotations
+
+import trio
 
 from spear.backends import Answer
 from spear.ir import (
@@ -12,6 +14,14 @@ from spear.ir import (
     StoredMedia,
     TextToSpeechResult,
 )
+from spear.media import MediaAccess
+
+
+async def forget(media: MediaAccess, request: RequestPayload, answer: Answer) -> None:
+    """Delete the objects of `answer`. Not to be cancelled; without objects it is no checkpoint."""
+    with trio.CancelScope(shield=True):
+        for each in leftovers(request, answer):
+            await media.delete(each)
 
 
 def leftovers(request: RequestPayload, answer: Answer) -> list[StoredMedia]:
