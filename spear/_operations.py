@@ -48,6 +48,11 @@ class EmbedReply:
 
     response: ResponseEnvelope
 
+    def __repr__(self) -> str:
+        """Without the numbers."""
+        backend = self.response.backend
+        return f"<EmbedReply of {len(self.vectors)} vectors by {backend.name if backend is not None else 'nobody'}>"
+
     @property
     def result(self) -> EmbeddingsResult:
         return _result(self.response, EmbeddingsResult)

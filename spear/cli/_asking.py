@@ -156,12 +156,5 @@ def text_argument(name: str, given: str) -> str:
     return is_text(name, given)
 
 
-def shown(text: str) -> str:
-    """A model's text as it is; on a terminal without what that would obey."""
-    if not sys.stdout.isatty():
-        return text
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
-
-
 def tell(message: str) -> None:
     click.echo(f"spear: {message}", err=True)

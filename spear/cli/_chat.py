@@ -22,7 +22,7 @@ from spear.ir import (
     error_to_exception,
 )
 
-from ._output import Seconds, choose_config, config_option, json_option, print_json, progress, read_stdin
+from ._output import Seconds, choose_config, config_option, json_option, print_json, progress, read_stdin, shown
 from ._signals import run_command
 
 
@@ -97,7 +97,7 @@ def chat(
         if verbose and response.result.error is not None:
             click.echo(tried(response.result.error), err=True)
         result = response.unwrap()
-        click.echo(getattr(result, "text", ""))
+        click.echo(shown(getattr(result, "text", "")))
         if verbose:
             click.echo(footer(response), err=True)
         return 0
@@ -139,7 +139,7 @@ def _show(event: StreamEvent, as_json: bool, verbose: bool) -> int:
     if as_json:
         print_json(event.model_dump(mode="json"))
     elif isinstance(event, ContentDelta) and event.choice == 0:
-        click.echo(event.delta, nl=False)
+        click.echo(shown(event.delta), nl=False)
     elif isinstance(event, Completed):
         click.echo()
         if verbose:

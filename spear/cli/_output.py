@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -89,6 +90,16 @@ def printable(text: str) -> str:
     looks like one of ours."""
     clean = (c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
     return "".join(clean).replace("\n", "\n    ")
+
+
+_OBEYED: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+
+
+def shown(text: str) -> str:
+    """A model's text as it is; on a terminal without what that would obey."""
+    if not sys.stdout.isatty():
+        return text
+    return _OBEYED.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
 
 def file_name(path: Path) -> str:

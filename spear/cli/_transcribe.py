@@ -9,8 +9,8 @@ import click
 
 from spear.ir import Meta, RequestEnvelope, ResponseEnvelope
 
-from ._asking import Asking, ask, asking_options, is_text, shown
-from ._output import print_json, read_stdin
+from ._asking import Asking, ask, asking_options, is_text
+from ._output import print_json, read_stdin, shown
 
 if TYPE_CHECKING:
     from spear import Runtime

@@ -63,6 +63,9 @@ def _send_in_background(guest: Guest, session: ChatSession, flags: int) -> int:
     guest.requests.check_room()
     response = ChatResponse(guest.requests, stream=bool(flags & STREAM))
     response_fd = guest.fds.add(response)
+    admitted = guest.requests.admit(response, session.text_bytes)
+    if admitted < 0:
+        return response_fd
     way = InBackground(guest, response)
     loop = None
     if flags & AUTO_TOOL_CALL:
@@ -70,7 +73,7 @@ def _send_in_background(guest: Guest, session: ChatSession, flags: int) -> int:
         response.on_closed = loop.leave
     session.pin()
     work = partial(_work, guest, session, response, way, loop, session.snapshot(), flags)
-    guest.requests.start(response, work, _timeout_s(session.params.get("timeout_ms")))
+    guest.requests.start(response, work, _timeout_s(session.params.get("timeout_ms")), admitted=admitted)
     return response_fd
 
 

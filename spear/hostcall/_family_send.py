@@ -42,12 +42,17 @@ async def send(guest: Guest, request: FamilyRequest, flags: int) -> int:
         guest.requests.check_room()
     response = FamilyResponse(guest, family, flags)
     response_fd = guest.fds.add(response)  # reserved before anything is contacted
+    admitted = 0
+    if in_background and family.name != "asr":  # whose sound goes over the disk
+        admitted = guest.requests.admit(response, request.input_bytes)
+        if admitted < 0:
+            return response_fd
     snapshot = request.snapshot()
     if in_background:
         run = _stream if flags & STREAM else _ask
         timeout_ms = snapshot.params.get("timeout_ms")
         timeout_s = None if timeout_ms is None else timeout_ms / 1000
-        guest.requests.start(response, partial(run, guest, response, snapshot), timeout_s)
+        guest.requests.start(response, partial(run, guest, response, snapshot), timeout_s, admitted=admitted)
         return response_fd
     try:
         await _ask(guest, response, snapshot)

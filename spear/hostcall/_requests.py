@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 import trio
 
@@ -15,6 +16,10 @@ from spear.hostcall._errno import EAGAIN, Refused
 from spear.hostcall._holdings import Holdings
 from spear.hostcall._last_error import LastError
 from spear.hostcall._response import Response
+from spear.ir import ErrorCode, make_error
+
+LARGE_BYTES: Final = 1024 * 1024
+"""From here on a request counts with what its guest has the host hold."""
 
 
 class Requests:
@@ -59,8 +64,27 @@ class Requests:
         if self.in_flight >= self._max or len(self._nursery.child_tasks) >= 2 * self._max:
             raise Refused(EAGAIN)
 
-    def start(self, response: Response, work: Callable[[], Awaitable[None]], timeout_s: float | None = None) -> None:
-        """Run `work`, which settles the response, in the background. Check the room first.
+    def admit(self, response: Response, size: int) -> int:
+        """A large request of `size` bytes is made anew for its backend, and that counts as held until it has ended. How
+        much to give `start` for it, or -1 where there is no room: the response has failed then."""
+        if size < LARGE_BYTES:
+            return 0
+        if not self.holdings.fits(size):
+            response.fail(make_error(ErrorCode.OVERLOADED, "the guest has the host hold too much"))
+            return -1
+        self.holdings.take(size)
+        return size
+
+    def start(
+        self,
+        response: Response,
+        work: Callable[[], Awaitable[None]],
+        timeout_s: float | None = None,
+        *,
+        admitted: int = 0,
+    ) -> None:
+        """Run `work`, which settles the response, in the background. Check the room first. Gives back what was
+        `admitted`.
 
         Closing the response cancels it. Beyond `timeout_s`, time in which the guest does not read included, the
         response fails with `timeout`.
@@ -70,7 +94,9 @@ class Requests:
         response.on_settled = self._leave
         scope = trio.CancelScope()
         response.attach(scope)
-        self._nursery.start_soon(self._run, response, work, scope, timeout_s, name=f"{response.call} {response.fd}")
+        self._nursery.start_soon(
+            self._run, response, work, scope, timeout_s, admitted, name=f"{response.call} {response.fd}"
+        )
 
     async def _run(
         self,
@@ -78,16 +104,20 @@ class Requests:
         work: Callable[[], Awaitable[None]],
         scope: trio.CancelScope,
         timeout_s: float | None,
+        admitted: int,
     ) -> None:
-        with scope:
-            with trio.move_on_after(float("inf") if timeout_s is None else timeout_s) as clock:
-                try:
-                    await work()
-                except Refused as refused:
-                    response.give_up(refused)
-            if clock.cancelled_caught:
-                response.expire()
-            assert response.settled, f"{response.call} ended without a body or a terminal event"
+        try:
+            with scope:
+                with trio.move_on_after(float("inf") if timeout_s is None else timeout_s) as clock:
+                    try:
+                        await work()
+                    except Refused as refused:
+                        response.give_up(refused)
+                if clock.cancelled_caught:
+                    response.expire()
+                assert response.settled, f"{response.call} ended without a body or a terminal event"
+        finally:
+            self.holdings.take(-admitted)
 
     def _leave(self) -> None:
         self.in_flight -= 1

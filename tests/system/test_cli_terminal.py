@@ -146,3 +146,11 @@ async def test_tables_fit_the_terminal(here):
         lines = terminal.seen.replace("\r", "").splitlines()
         assert lines[0].startswith("name")
         assert all(len(line) <= 100 for line in lines)
+
+
+@pytest.mark.parametrize("how", [(), ("--stream",)])
+async def test_an_answer_is_shown_and_not_obeyed(tmp_path, how):
+    with Terminal(tmp_path, "chat", "red \x1b[31m alert\x07, 1\u00a0000 \u202e", *how) as terminal:
+        assert await terminal.ended() == 0
+    assert "red \\x1b[31m alert\\x07, 1\u00a0000 \\u202e" in terminal.seen
+    assert "\x07" not in terminal.seen

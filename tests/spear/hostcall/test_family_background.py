@@ -23,7 +23,7 @@ from tests.spear.hostcall.operations import (
     set_param,
     settle,
 )
-from tests.spear.hostcall.probe import PAGE, open_probe
+from tests.spear.hostcall.probe import PAGE, Streaming, open_probe, success
 
 IN, HUP = 1, 16
 ANY = 0x1D
@@ -289,3 +289,58 @@ async def test_several_at_once_in_one_epoll():
                         await probe.watch(epfd, fd, 0, op=3)
                         del waiting[fd]
         assert sorted(ended) == ["asr", "emb", "img", "tts", "tts"]
+
+
+async def test_large_requests_under_way_count_as_held():
+    port = Operations()
+    port.gate = trio.Event()
+    mib = 1 << 20
+    async with open_probe(operations=port, limits=Limits(held_bytes=4 * mib), pages=40) as probe:
+        fd = await new_request(probe, "emb")
+        assert await probe.call("emb_write", fd, 65536, mib) == mib
+        held = probe.guest.holdings.bytes
+        sent = [await probe.call("emb_send", fd, ASYNC) for _ in range(4)]
+        await settle(probe)
+        assert port.running == probe.guest.requests.in_flight == 2
+        for refused in sent[2:]:
+            body = await ask_json(probe, "emb_recv", refused)
+            assert body["error"]["code"] == "overloaded"
+            assert await probe.call("emb_close", refused) == 0
+        assert await probe.call("emb_close", sent[0]) == 0
+        await settle(probe)
+        port.gate.set()
+        await settle(probe)
+        assert await ask_json(probe, "emb_recv", sent[1]) == BODY
+        assert await probe.call("emb_close", sent[1]) == 0
+        assert probe.guest.holdings.bytes == held
+        again = await probe.call("emb_send", fd, ASYNC)
+        await settle(probe)
+        assert await ask_json(probe, "emb_recv", again) == BODY
+
+
+@pytest.mark.parametrize("flags", [ASYNC, STREAM, ASYNC | 2, STREAM | 2])
+async def test_large_chats_under_way_count_as_held(flags):
+    gate, mib = trio.Event(), 1 << 20
+    chat = Streaming([gate, success("ok")])
+    async with open_probe(chat, limits=Limits(held_bytes=5 * mib), pages=40) as probe:
+        fd = await probe.call("cchat_create")
+        role = probe.put(256, "user")
+        assert await probe.call("cchat_write_msg", fd, *role, 65536, mib + 100) == 0
+        held = probe.guest.holdings.bytes
+        sent = []
+        for _ in range(5):
+            sent.append(await probe.call("cchat_send", fd, flags))
+            if flags & 2:  # a loop keeps its session to itself
+                break
+        await settle(probe)
+        assert len(chat.asked) == min(3, len(sent))
+        for refused in sent[3:]:
+            told = await ask_json(probe, "cchat_recv", refused)
+            assert "the guest has the host hold too much" in json.dumps(told)
+        gate.set()
+        await settle(probe)
+        for response in sent:
+            assert await probe.call("cchat_close", response) == 0
+        await settle(probe)
+        assert probe.guest.holdings.bytes - held < 1000  # what a loop has appended
+        assert await probe.call("cchat_write_msg", fd, *role, 65536, 1) == 0
