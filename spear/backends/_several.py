@@ -30,6 +30,7 @@ from spear.ir import (
     Started,
     TextToSpeechRequest,
     UsageEvent,
+    invalid_request,
     make_error,
 )
 from spear.media import MediaAccess
@@ -40,6 +41,8 @@ from ._split_speech import JOINABLE, CutAudio, CutText, moved
 
 _AGAIN: Final = 3
 """How often pieces of one request are sent once more, in all."""
+MAX_CALLS: Final = 4096
+"""For one request: its rate counts it once."""
 _PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
 _MOST_HALVES: Final = 64
@@ -65,7 +68,13 @@ async def cut_for(request: RequestEnvelope, limits: Limits, media: MediaAccess) 
                 cut = CutText(request, payload, limits.max_chars, media)
         case SpeechToTextRequest() if limits.max_audio_seconds:
             cut = await _cut_audio(request, payload, limits.max_audio_seconds, media)
-    return cut if cut is not None and len(cut.pieces) > 1 else None
+    if cut is None or len(cut.pieces) <= 1:
+        return None
+    if len(cut.pieces) > MAX_CALLS:
+        raise invalid_request(
+            "payload", f"would take {len(cut.pieces)} calls of this backend; at most {MAX_CALLS} are made"
+        )
+    return cut
 
 
 async def _cut_audio(

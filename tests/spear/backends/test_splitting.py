@@ -164,6 +164,12 @@ async def test_what_fits_is_not_cut() -> None:
     assert await cut_for(asking(TextToSpeechRequest(input="Hi.")), Limits(max_chars=3), SHELF) is None
 
 
+async def test_one_request_does_not_become_any_number_of_calls() -> None:
+    request = asking(EmbeddingsRequest(input=("a",) * 4097))
+    with pytest.raises(CallerError, match="would take 4097 calls of this backend; at most 4096"):
+        await cut_for(request, Limits(max_batch=1), SHELF)
+
+
 def wrong_word(payload: EmbeddingsRequest) -> Answer:
     if "bad" in payload.input:
         raise failing()
