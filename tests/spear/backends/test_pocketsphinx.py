@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import struct
 import subprocess
@@ -232,6 +233,16 @@ async def test_no_more_workers_than_places(monkeypatch: pytest.MonkeyPatch) -> N
             for _ in range(5):
                 nursery.start_soon(adapter.invoke, ask(SILENCE), CALL)
         assert pool.started == 1
+
+
+@pytest.mark.parametrize("frames", [30, 30.5])
+async def test_sound_to_the_last_sample(frames: float) -> None:
+    """Of a whole number of frames of the recogniser's, 30 ms each, and not."""
+    noise = random.Random(3).randbytes(int(frames * 960))
+    async with local("pocketsphinx", workers=1) as adapter:
+        answer = await adapter.invoke(ask(wav(noise)), CALL)
+    assert isinstance(answer.payload, SpeechToTextResult)
+    assert all(each.end_s <= frames * 0.03 for each in answer.payload.segments)
 
 
 def test_the_worker_program_ends_with_its_input() -> None:
