@@ -63,7 +63,7 @@ def _send_in_background(guest: Guest, session: ChatSession, flags: int) -> int:
     guest.requests.check_room()
     response = ChatResponse(guest.requests, stream=bool(flags & STREAM))
     response_fd = guest.fds.add(response)
-    admitted = guest.requests.admit(response, session.text_bytes)
+    admitted = guest.requests.admit(response, session.text_bytes + session.media_bytes)
     if admitted < 0:
         return response_fd
     way = InBackground(guest, response)

@@ -36,6 +36,7 @@ class ChatSession(Entry):
         "json_values",
         "loop",
         "mcp",
+        "media_bytes",
         "messages",
         "names",
         "params",
@@ -58,6 +59,7 @@ class ChatSession(Entry):
         self.params: dict[str, Any] = {}
         self.text_bytes = 0
         self.json_values = 0
+        self.media_bytes = 0  # of stored objects; a send puts them into its body
 
     def add_text(self, role: str, content: str, size: int) -> None:
         self._count(len(self.messages), self._limits.session_messages)
@@ -88,6 +90,8 @@ class ChatSession(Entry):
         """Append a whole message, as the tool loop does. Raises `SessionTooLarge`."""
         self._take_room(message)
         self.messages.append(dict(message))
+        for part in message.get("content_parts", ()):
+            self.media_bytes += part.get("media", {}).get("size", 0)
 
     def check_room(self, message: Mapping[str, Any]) -> None:
         """Raises `SessionTooLarge` where `append` would."""
@@ -140,7 +144,7 @@ class ChatSession(Entry):
         self.messages, self.tools, self.names, self.params = [], [], {}, {}
         self._param_costs = {}
         self.mcp = _NO_MCP
-        self.text_bytes = self.json_values = 0
+        self.text_bytes = self.json_values = self.media_bytes = 0
         self._holdings.take(-self._held)
         self._held = 0
 

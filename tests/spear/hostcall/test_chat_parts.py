@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -229,6 +230,23 @@ async def test_large_inline_data_is_stored():
         assert len(store.stored) == 1
         await probe.call("cchat_close", fd)
         assert probe.guest.holdings.bytes == 0
+
+
+async def test_large_objects_of_chats_under_way_count_as_held():
+    async with open_probe(limits=Limits(inline_media_bytes=19, held_bytes=5 << 20)) as probe:
+        fd, store = await with_store(probe)
+        store.room = 1
+        large = {**IMAGE, "media": {**PNG, "data": base64.b64encode(b"z" * 20).decode()}}
+        assert await parts(probe, fd, [large]) == 0
+        session = probe.guest.fds.get(fd)
+        assert session.media_bytes == 20
+        session.media_bytes = 2 << 20  # as if it were one of two mebibytes
+        sent = [await probe.call("cchat_send", fd, 8) for _ in range(3)]
+        assert probe.guest.requests.in_flight == 2
+        assert b"hold too much" in await probe.out("cchat_recv", sent[2])
+        await trio.testing.wait_all_tasks_blocked()
+        assert [await probe.call("cchat_close", each) for each in (*sent, fd)] == [0] * 4
+        assert probe.guest.holdings.bytes == session.media_bytes == 0
 
 
 JSON = st.recursive(
