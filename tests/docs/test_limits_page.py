@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from spear import _operations, egress
-from spear.backends import _resolve, _split_speech
+from spear.backends import _resolve, _several, _split_speech
 from spear.backends.openai import _operation as _openai
 from spear.config import Config
 from spear.config._mcp import MAX_MCP_SERVERS
@@ -67,6 +67,7 @@ def defaults() -> Mapping[str, Any]:
         _reader,
         _media_files,
         _media_fetch,
+        _several,
         _split_speech,
         _resolve,
     ):
