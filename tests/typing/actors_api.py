@@ -101,7 +101,7 @@ async def uses(sup: Supervisor) -> None:
     speaker = await sup.start(Spec(name="speaker", factory=Speaker))
     assert_type(speaker.stream(Words("a"), buffer=8), Stream[str])
     async with speaker.stream(Words("a")) as items:
-        assert_type(items, AsyncIterator[str])
+        assert_type(items, Stream[str])
         async for item in items:
             assert_type(item, str)
     async with speaker.stream_nowait(Words("a")) as items:
