@@ -37,7 +37,6 @@ from .normalize import (
 )
 
 if TYPE_CHECKING:
-    from ._runtime import Runtime
     from .config import TaskConfig
     from .hostcall import FamilyEvent, FamilyName, FamilyReply, FamilySnapshot, MediaPort
 
@@ -164,15 +163,4 @@ def _failed(error: CanonicalError, backend: BackendInfo | None = None, usage: Us
         tokens=(used.input_tokens or 0, used.output_tokens or 0),
         cost=used.cost or 0.0,
         estimated=used.estimated,
-    )
-
-
-def guest_operations(runtime: Runtime, task: TaskConfig, execution_id: str) -> GuestOperations:
-    return GuestOperations(
-        runtime.invoke,
-        runtime.stream,
-        task,
-        families=runtime.config.guests.families,
-        media=GuestMedia(runtime.media, task.id),
-        execution_id=execution_id,
     )

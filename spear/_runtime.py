@@ -26,7 +26,8 @@ from actors import (
 from ._capabilities import capabilities_of, usable_operations
 from ._extras import need
 from ._guest_chat import GuestChat
-from ._guest_operations import guest_operations
+from ._guest_media import GuestMedia
+from ._guest_operations import GuestOperations
 from ._operations import (
     EmbedReply,
     ImageReply,
@@ -277,7 +278,7 @@ class Runtime:
                 task=GuestTask(task.id, task.config),
                 chat=GuestChat(self.invoke, self.stream, task, execution_id),
                 offer=partial(self._offer, task),
-                operations=guest_operations(self, task, execution_id),
+                operations=self._operations(task, execution_id),
                 entry=entry,
                 timeout_s=limit_s,
                 on_log=on_log,
@@ -352,6 +353,16 @@ class Runtime:
     def capabilities(self) -> dict[str, Any]:
         """What can be asked for: operations, and the features and models of each, over all usable backends."""
         return capabilities_of(self._desk.generation.instances)
+
+    def _operations(self, task: Task, execution_id: str) -> GuestOperations:
+        return GuestOperations(
+            self.invoke,
+            self.stream,
+            task,
+            families=self.config.guests.families,
+            media=GuestMedia(self.media, task.id),
+            execution_id=execution_id,
+        )
 
     def _offer(self, task: Task) -> Offer:
         from .hostcall import Offer

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,19 +18,18 @@ from spear import Runtime
 from spear.backends import find_kind
 from spear.ir import (
     ContentDelta,
-    RequestEnvelope,
-    ResponseEnvelope,
 )
 from spear.normalize import request_from_openai
 from spear.router import COLUMNS
 
 from ._demo_media import media
 from ._demo_server import DemoServer, open_server
+from ._demo_stage import Stage
 from ._output import table
 from ._signals import run_command
 
 if TYPE_CHECKING:
-    from spear.hostcall import Execution, LogRecord
+    from spear.hostcall import Execution
 
 CROWD: Final = 200
 STUB: Final = {"spear": {"backends": [{"name": "stub", "kind": "stub", "hosting": "local"}]}}
@@ -60,54 +57,6 @@ def fallback_config(alpha: DemoServer, beta: DemoServer) -> dict[str, Any]:
             "default_policy": "priority",
         }
     }
-
-
-@dataclass
-class Stage:
-    """Prints the transcript and remembers the responses that the runtime gave in the scene at hand."""
-
-    responses: list[ResponseEnvelope] = field(default_factory=list)
-    scene_number: int = 0
-
-    def scene(self, title: str, remark: str = "") -> None:
-        self.scene_number += 1
-        self.responses.clear()
-        click.echo(f"\n{click.style(f' {self.scene_number} ', reverse=True)} {click.style(title, bold=True)}")
-        if remark:
-            width = shutil.get_terminal_size().columns
-            click.echo(click.style(click.wrap_text(remark, width, "    ", "    "), dim=True))
-
-    def say(self, label: str, text: str, *, color: str | None = None) -> None:
-        click.echo(f"    {click.style(label.ljust(12), dim=True)}{click.style(text, fg=color)}")
-
-    def observe(self, request: RequestEnvelope, response: ResponseEnvelope) -> None:
-        self.responses.append(response)
-
-    def log(self, record: LogRecord) -> None:
-        self.say("guest log", record.message.rstrip(), color="cyan")
-
-    def out(self, data: bytes) -> None:
-        for line in data.decode(errors="replace").splitlines():
-            self.say("guest says", line, color="green")
-
-    async def guest(self, runtime: Runtime, name: str) -> Execution:
-        execution = await runtime.run_guest(spear.guests.path(name), on_log=self.log, on_stdout=self.out)
-        self.say("guest", f"{execution.status}, exit code {execution.exit_code}, {execution.duration_ms:.1f} ms")
-        return execution
-
-    def attempts(self) -> None:
-        """Which backend was asked, how it went, and why the next one was."""
-        for number, response in enumerate(self.responses, 1):
-            backend, error = response.backend, response.result.error
-            tried = backend.attempts if backend is not None else error.attempts if error is not None else ()
-            for attempt in tried:
-                fine = attempt.outcome == "ok"
-                what = "answered" if fine else f"{attempt.outcome}: {attempt.error_code}"
-                self.say(
-                    f"request {number}",
-                    f"{attempt.backend:6} {attempt.reason:9} {what:22} {attempt.elapsed_ms:6.1f} ms",
-                    color=None if fine else "red",
-                )
 
 
 @click.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 import trio
@@ -16,8 +16,7 @@ from spear.config import default_config
 from spear.ir import ResponseEnvelope
 from spear.router import build_generation
 
-if TYPE_CHECKING:
-    from ._demo import Stage
+from ._demo_stage import Stage
 
 SENTENCE: Final = "a blue sky over the city"
 VOICE: Final = "en-us+klatt2"

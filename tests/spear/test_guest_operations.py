@@ -14,7 +14,6 @@ import pytest
 import trio
 
 import spear
-from spear._guest_operations import guest_operations
 from spear.config import TaskConfig
 from spear.ir import (
     EmbeddingsResult,
@@ -42,7 +41,7 @@ SPEECH = SpeechToTextResult(text="hello")
 @asynccontextmanager
 async def guest_of(fake, task=TASK, **more):
     async with open_test_runtime(fake) as runtime:
-        operations = guest_operations(runtime, task, "exec-1")
+        operations = runtime._operations(task, "exec-1")
         async with open_probe(operations=operations, **more) as probe:
             yield probe, runtime
 
@@ -122,7 +121,7 @@ async def test_a_partial_answer_says_what_failed():
     fake.steps = (Reply(result=EmbeddingsResult(vectors=((0.5,),))), *fake.steps)
     async with (
         spear.open_runtime(config, kinds=fake_kinds({"fake": fake}, kind="fake")) as runtime,
-        open_probe(operations=guest_operations(runtime, TASK, "exec-1")) as probe,
+        open_probe(operations=runtime._operations(TASK, "exec-1")) as probe,
     ):
         fd = await new_request(probe, "emb", "good")
         await probe.call("emb_write", fd, *probe.put(1024, "bad"))
@@ -254,7 +253,7 @@ async def test_a_transcription_and_its_parameters(sound, mime):
 
 async def test_the_store_has_no_room_for_what_was_written():
     async with open_test_runtime(FakeBackend(Reply(result=SPEECH))) as runtime:
-        operations = guest_operations(runtime, TASK, "exec-1")
+        operations = runtime._operations(TASK, "exec-1")
         async with open_probe(operations=operations) as probe:
             runtime.media.files.account.quotas = quotas_of(runtime, object_bytes=3)
             error = (await answer(probe, "asr"))["error"]
@@ -335,7 +334,7 @@ async def test_families_that_the_configuration_switches_off():
     ]}}  # fmt: skip
     async with (
         spear.open_runtime(config, kinds=fake_kinds({"fake": FakeBackend()}, kind="fake")) as runtime,
-        open_probe(operations=guest_operations(runtime, TASK, "exec-1")) as probe,
+        open_probe(operations=runtime._operations(TASK, "exec-1")) as probe,
     ):
         found = {family: await probe.call(f"{family}_create") for family in ("emb", "img", "asr", "tts")}
         assert found == {"emb": 1000, "img": -38, "asr": -38, "tts": -38}
@@ -348,7 +347,7 @@ async def test_urls_of_allowed_origins():
     fake = FakeBackend(Reply(result=ImageResult(images=())))
     async with (
         spear.open_runtime(config, kinds=fake_kinds({"fake": fake}, kind="fake")) as runtime,
-        open_probe(operations=guest_operations(runtime, TASK, "exec-1")) as probe,
+        open_probe(operations=runtime._operations(TASK, "exec-1")) as probe,
     ):
         fd = await new_request(probe, "img")
         for url, expected in {

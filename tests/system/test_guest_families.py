@@ -10,7 +10,6 @@ import pytest
 import trio
 
 import spear
-from spear._guest_operations import guest_operations
 from spear.config import TaskConfig
 from spear.guests import path as sample
 from spear.hostcall import Termination
@@ -37,7 +36,7 @@ def everything(server, **more):
 async def guest_of(source):
     async with (
         spear.open_runtime(source) as runtime,
-        open_probe(operations=guest_operations(runtime, TASK, "exec-1")) as probe,
+        open_probe(operations=runtime._operations(TASK, "exec-1")) as probe,
     ):
         yield probe
 
@@ -117,7 +116,7 @@ async def test_the_end_of_a_guest_closes_all_its_sockets(fault_server):
     for operation in OPERATIONS.values():
         fault_server.script(never=True, operation=operation)
     async with nothing_left(), spear.open_runtime(everything(fault_server)) as runtime:
-        async with open_probe(operations=guest_operations(runtime, TASK, "exec-1")) as probe:
+        async with open_probe(operations=runtime._operations(TASK, "exec-1")) as probe:
             for family in OPERATIONS:
                 assert await probe.call(f"{family}_send", await new_request(probe, family), ASYNC) > 0
             await fault_server.until(open=4)
