@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from spear._about import DISTRIBUTION, __version__
 from spear.backends._protocol import Call, Host, Key
 from spear.config import InstanceConfig
+from spear.dialects.ollama import LineDecoder
 from spear.dialects.openai_chat import MAX_PARTS, PartCounter, SseDecoder, bracket_count, too_many_parts
 from spear.egress import MAX_RESPONSE_BYTES, MAX_STREAM_BYTES, check_base_url, origin_of
 from spear.ir import BackendError, ErrorCode, Failure, MalformedJson, make_error, parse_json
@@ -137,9 +138,18 @@ def _key_text(key: Key) -> bytes:
     return secret.encode()
 
 
-async def payloads_of(received: Received) -> Payloads:
+def payloads_of(received: Received) -> Payloads:
     """The payloads of an event stream; with each, whether it was only complete because the stream ended."""
-    sse = SseDecoder()
+    return _cut(received, SseDecoder())
+
+
+def lines_of(received: Received) -> Payloads:
+    """The lines of newline-delimited JSON that are not blank; with each, whether it was only complete because the
+    stream ended."""
+    return _cut(received, LineDecoder())
+
+
+async def _cut(received: Received, decoder: SseDecoder | LineDecoder) -> Payloads:
     size = 0
     while (data := await received.more()) is not None:
         size += len(data)
@@ -148,12 +158,12 @@ async def payloads_of(received: Received) -> Payloads:
         for start in range(0, len(data), _SLICE):
             if start:
                 await trio.lowlevel.checkpoint()
-            for payload in sse.feed(data[start : start + _SLICE]):
-                if len(payload) > MAX_PARTS:
-                    await check_parts(payload)
-                yield payload, False
-    for payload in sse.finish():
-        yield payload, True
+            for piece in decoder.feed(data[start : start + _SLICE]):
+                if len(piece) > MAX_PARTS:
+                    await check_parts(piece)
+                yield piece, False
+    for piece in decoder.finish():
+        yield piece, True
 
 
 async def json_of(
