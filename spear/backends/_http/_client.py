@@ -21,7 +21,7 @@ from spear.ir import BackendError, ErrorCode, Failure, MalformedJson, make_error
 from spear.secrets import KeyMask, Redactor, Secret
 
 from ._exchange import Received, exchange
-from ._failures import Redact, broken_answer
+from ._failures import Redact, broken_answer, truncated
 from ._transport import PoolTransport
 
 _PIECE: Final = 256 * 1024
@@ -106,6 +106,17 @@ class HttpClient:
                 # The host lists its secrets; that this attempt's key is among them is not taken on trust.
                 self._know(*self._secrets, call.key.secret)
         return exchange(self._transport, method, url, sent, pieces, call, redact=self.redact, streamed=streamed)
+
+    def parsed(self, piece: bytes, *, at_end: bool, what: str = "event") -> JsonValue:
+        """A piece of a stream as JSON, keys masked. `at_end`: it was only complete because the stream ended."""
+        try:
+            return parse_json(self.mask(piece))
+        except MalformedJson as error:
+            if at_end:
+                raise truncated(f"the last {what} is incomplete") from None
+            raise broken_answer(
+                f"{'an' if what == 'event' else 'a'} {what} of the stream is not JSON: {error}"
+            ) from None
 
     def _know(self, *secrets: Secret) -> None:
         self._secrets = secrets

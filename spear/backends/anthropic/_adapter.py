@@ -11,7 +11,7 @@ import httpx
 import trio
 from pydantic import JsonValue
 
-from spear.backends._http import HttpClient, Received, broken_answer, json_of, payloads_of, redacted, truncated
+from spear.backends._http import HttpClient, Received, broken_answer, json_of, payloads_of, redacted
 from spear.backends._lacking import lacking, without
 from spear.backends._protocol import Answer, Call, Finished, StreamItem
 from spear.backends._resolve import with_inline_media
@@ -24,7 +24,6 @@ from spear.ir import (
     ContentDelta,
     ErrorCode,
     Failure,
-    MalformedJson,
     ReasoningDelta,
     RequestEnvelope,
     RoutingError,
@@ -36,7 +35,6 @@ from spear.ir import (
     dump_json,
     invalid_request,
     make_error,
-    parse_json,
 )
 
 _END_WAIT_S: Final = 0.05
@@ -145,12 +143,7 @@ class AnthropicAdapter:
         yield Finished(answer)
 
     def _event(self, payload: bytes, *, at_end: bool) -> JsonValue:
-        try:
-            value = parse_json(self._client.mask(payload))
-        except MalformedJson as error:
-            if at_end:
-                raise truncated("the last event is incomplete") from None
-            raise broken_answer(f"an event of the stream is not JSON: {error}") from None
+        value = self._client.parsed(payload, at_end=at_end)
         return redacted(value, self._client.redact) if is_error(value) else value
 
     def _answer(self, chat: ChatRequest, value: JsonValue, degraded: tuple[str, ...]) -> Answer:

@@ -10,7 +10,7 @@ from typing import Final
 import trio
 from pydantic import JsonValue
 
-from spear.backends._http import HttpClient, Received, broken_answer, json_of, lines_of, redacted, truncated, vectors_of
+from spear.backends._http import HttpClient, Received, broken_answer, json_of, lines_of, redacted, vectors_of
 from spear.backends._lacking import lacking, without
 from spear.backends._protocol import Answer, Call, Finished, StreamItem
 from spear.backends._resolve import with_inline_media
@@ -28,14 +28,12 @@ from spear.ir import (
     EmbeddingsRequest,
     EmbeddingsResult,
     ErrorCode,
-    MalformedJson,
     RequestEnvelope,
     RoutingError,
     Usage,
     dump_json,
     invalid_request,
     make_error,
-    parse_json,
 )
 
 _END_WAIT_S: Final = 0.05
@@ -145,12 +143,7 @@ class OllamaAdapter:
         yield Finished(answer)
 
     def _line(self, line: bytes, *, at_end: bool) -> JsonValue:
-        try:
-            value = parse_json(self._client.mask(line))
-        except MalformedJson as error:
-            if at_end:
-                raise truncated("the last line is incomplete") from None
-            raise broken_answer(f"a line of the stream is not JSON: {error}") from None
+        value = self._client.parsed(line, at_end=at_end, what="line")
         if isinstance(value, dict) and value.get("error") is not None:
             return redacted(value, self._client.redact)
         return value

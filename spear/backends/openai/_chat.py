@@ -10,7 +10,7 @@ from typing import Final
 import trio
 from pydantic import JsonValue
 
-from spear.backends._http import HttpClient, Received, broken_answer, json_of, payloads_of, redacted, truncated
+from spear.backends._http import HttpClient, Received, broken_answer, json_of, payloads_of, redacted
 from spear.backends._http._client import Payloads
 from spear.backends._protocol import Answer, Call, Finished, StreamItem
 from spear.backends._resolve import with_inline_media
@@ -28,7 +28,6 @@ from spear.ir import (
     ChatRequest,
     ChatResult,
     ErrorCode,
-    MalformedJson,
     RequestEnvelope,
     RoutingError,
     Started,
@@ -37,7 +36,6 @@ from spear.ir import (
     dump_json,
     invalid_request,
     make_error,
-    parse_json,
 )
 
 from ._places import Place
@@ -124,12 +122,7 @@ class ChatAdapter:
         yield Finished(answer)
 
     def _chunk(self, payload: bytes, *, at_end: bool) -> JsonValue:
-        try:
-            value = parse_json(self._client.mask(payload))
-        except MalformedJson as error:
-            if at_end:
-                raise truncated("the last event is incomplete") from None
-            raise broken_answer(f"an event of the stream is not JSON: {error}") from None
+        value = self._client.parsed(payload, at_end=at_end)
         if isinstance(value, dict) and _has_error(value):
             return redacted(value, self._client.redact)
         return value

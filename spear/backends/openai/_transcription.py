@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 
 from pydantic import JsonValue
 
-from spear.backends._http import FormFile, Received, broken_answer, json_of, multipart, payloads_of, redacted, truncated
+from spear.backends._http import FormFile, Received, broken_answer, json_of, multipart, payloads_of, redacted
 from spear.backends._http._client import Payloads
 from spear.backends._protocol import Answer, Call, Finished, StreamItem
 from spear.backends._whole import told_whole
@@ -23,7 +23,6 @@ from spear.dialects.openai_audio import (
 )
 from spear.ir import (
     ContentDelta,
-    MalformedJson,
     RequestEnvelope,
     SegmentEvent,
     SpeechToTextRequest,
@@ -33,7 +32,6 @@ from spear.ir import (
     Usage,
     UsageEvent,
     invalid_request,
-    parse_json,
 )
 
 from ._operation import Operations
@@ -110,12 +108,7 @@ async def _events(to: Operations, payloads: Payloads, received: Received) -> Asy
 
 
 def _event(to: Operations, payload: bytes, *, at_end: bool) -> JsonValue:
-    try:
-        value = parse_json(to.client.mask(payload))
-    except MalformedJson as error:
-        if at_end:
-            raise truncated("the last event is incomplete") from None
-        raise broken_answer(f"an event of the stream is not JSON: {error}") from None
+    value = to.client.parsed(payload, at_end=at_end)
     if isinstance(value, dict) and (value.get("error") is not None or value.get("type") == "error"):
         return redacted(value, to.client.redact)
     return value
